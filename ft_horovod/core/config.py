@@ -1,0 +1,111 @@
+"""The configuration of a run: frozen, checked, read in one place.
+
+Each section is a struct; each field's comment says what it means and its unit. Defaults are what `ft-horovod train`
+does without a file. This module knows values, not files, devices or processes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Index = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+ModelName = Literal["tiny", "resnet18", "resnet34", "resnet50", "resnet101"]
+DataName = Literal["digits", "cifar10", "mnist", "imagefolder", "synthetic"]
+NormName = Literal["batch", "group", "frozen"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections: frozen, and unknown keys are errors."""
+
+
+class ModelConfig(Section):
+    name: ModelName = "resnet50"
+    norm: NormName = "batch"  # batch: local statistics, running ones averaged; group and frozen do not couple the batch
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class DataConfig(Section):
+    name: DataName = "digits"
+    root: str | None = None  # folder of the files; digits and synthetic need none
+    image_size: Annotated[int, Meta(ge=8, le=1024)] | None = None  # pixels; None: 32, but 224 for imagefolder
+    batch_size: Count = 64  # samples of one step over all workers: constant, whoever lives
+    micro_batch: Count | None = None  # samples of one forward and backward pass; None: a worker's whole share
+    samples: Count | None = None  # synthetic: how many training samples; None: 1,024
+    augment: bool = False  # random crop and flip, seeded by sample and epoch
+
+
+class OptimizerConfig(Section):
+    lr: Positive = 0.05  # at a batch of `lr_batch`; scaled linearly to the batch size
+    lr_batch: Count = 64
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 5e-4
+    label_smoothing: Fraction = 0.0
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    warmup_steps: Index = 0  # linear from 0 to the full rate
+    decay_epochs: tuple[Count, ...] = (30, 60, 80)  # schedule step: multiplied by decay_factor at these epochs
+    decay_factor: Fraction = 0.1
+
+
+class LayoutConfig(Section):
+    workers: Count = 4  # members that compute
+    spares: Index = 0  # warm processes that wait
+    min_workers: Count = 1  # with fewer the run ends with exit 75
+    stages: Annotated[int, Meta(ge=1, le=5)] = 1
+
+
+class WatchConfig(Section):
+    """Limits of the hang watch: a worker is stuck when its progress stands still for this long."""
+
+    floor_s: Positive = 1.0
+    step_factor: Positive = 3.0  # times the longest pause seen lately, when that is more than the floor
+    stall_s: Positive = 30.0  # everybody alive and nobody moving: regroup
+    enabled: bool = True
+
+
+class CommitConfig(Section):
+    every_s: NonNegative = 60.0  # seconds between commits to disk; 0: only at the end and when the run must stop
+    keep: Count = 2
+
+
+class LauncherConfig(Section):
+    kind: Literal["mpirun"] = "mpirun"
+    hosts: str | None = None  # as mpirun's --host; None: this machine
+    network: str | None = None  # CIDR of the network between the hosts
+    mpirun_args: tuple[str, ...] = ()
+    join_timeout_s: Positive = 120.0  # until all workers have met
+
+
+class RunConfig(Section):
+    """Everything a run depends on; written to the run folder as `config.yaml`."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    layout: LayoutConfig = LayoutConfig()
+    watch: WatchConfig = WatchConfig()
+    commit: CommitConfig = CommitConfig()
+    launcher: LauncherConfig = LauncherConfig()
+    steps: Count | None = None  # optimizer steps in all; None: what `epochs` gives
+    epochs: Count = 6
+    eval_every_epochs: Index = 0  # 0: only at the end
+    seed: Index = 0
+    schedule: str | None = None  # fault schedule (YAML)
+
+    def __post_init__(self) -> None:
+        if self.layout.stages > self.layout.workers:
+            raise ValueError(f"{self.layout.stages} stages need as many workers, layout.workers is {self.layout.workers}")
+        if self.layout.min_workers > self.layout.workers:
+            raise ValueError(
+                f"layout.min_workers is {self.layout.min_workers}, more than layout.workers, {self.layout.workers}"
+            )
+        if self.data.name in ("cifar10", "mnist", "imagefolder") and not self.data.root:
+            raise ValueError(f"data.name {self.data.name} needs data.root, the folder of its files")

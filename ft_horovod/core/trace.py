@@ -1,0 +1,225 @@
+"""The trace: the events of a run, one JSON object a line. View, report, replay and calibration all read it.
+
+Times of events are seconds since the Unix epoch, durations are seconds measured on one worker's monotonic clock. Each
+event carries its name in `event`. Readers skip a torn last line: its writer was killed in the middle of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from ft_horovod.core.layout import Layout
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
+    """Base of all events: when, and who wrote it (`launcher`, or a worker's name)."""
+
+    time_s: float
+    by: str
+
+
+class RunStarted(Event, frozen=True, tag="run_started"):
+    """The launcher begins; `config` is the resolved configuration as plain values."""
+
+    run: str
+    workers: int
+    spares: int
+    min_workers: int
+    model: str
+    data: str
+    batch_size: int
+    launcher: str
+    version: str
+
+
+class WorkerStarted(Event, frozen=True, tag="worker_started"):
+    """A process is up and has met the others. `number` counts processes in launch order."""
+
+    worker: str
+    number: int
+    host: str
+    pid: int
+    late: bool = False
+
+
+class TrainingStarted(Event, frozen=True, tag="training_started"):
+    """The clock of wall_s and goodput begins: all have joined, data and model are ready."""
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+    train_samples: int
+    test_samples: int
+    parameters: int
+    resumed: bool = False
+
+
+class ViewAgreed(Event, frozen=True, tag="view_agreed"):
+    """A new membership holds from `step` on."""
+
+    epoch: int
+    layout: Layout
+    step: int
+    reason: Literal["start", "failure", "leave", "join", "stall"]
+
+
+class StepFinished(Event, frozen=True, tag="step_finished"):
+    """One optimizer step, written by the leader. `recovery_s` is the part of `step_s` that failures cost."""
+
+    epoch: int
+    step: int
+    step_s: float
+    loss: float
+    samples: int
+    lr: float
+    recovery_s: float = 0.0
+
+
+class FaultInjected(Event, frozen=True, tag="fault_injected"):
+    """The schedule struck; written by the victim just before."""
+
+    kind: str
+    worker: str
+    step: int
+    duration_s: float | None = None
+
+
+class HangDetected(Event, frozen=True, tag="hang_detected"):
+    """A worker's progress stood still for `silent_s`; it was killed by `by`."""
+
+    worker: str
+    silent_s: float
+    limit_s: float
+    phase: str
+
+
+class SlowDetected(Event, frozen=True, tag="slow_detected"):
+    """A worker computes `factor` times slower than the median of its group, and has for a while."""
+
+    worker: str
+    factor: float
+
+
+class FailureRecovered(Event, frozen=True, tag="failure_recovered"):
+    """A lost worker, and what the loss cost, phase by phase; the phases add up to `total_s`.
+
+    detect: from the last sign of life to the leader's leaving the step; shrink: Horovod down, communicator shrunk;
+    replan: facts exchanged, plan computed; restore: state to those who lack it; reinit: Horovod up; redo: from there to
+    the next finished step. `noticed_s` is the part of detect after which the loss was known but work in hand was
+    finished first.
+    """
+
+    kind: Literal["kill", "hang", "lost", "stall"]
+    worker: str
+    step: int
+    epoch: int
+    detect_s: float
+    noticed_s: float
+    shrink_s: float
+    replan_s: float
+    restore_s: float
+    reinit_s: float
+    redo_s: float
+    total_s: float
+
+
+class WorkerLeft(Event, frozen=True, tag="worker_left"):
+    """A worker handed over and left at a step boundary."""
+
+    worker: str
+    step: int
+
+
+class CommitWritten(Event, frozen=True, tag="commit_written"):
+    """State of `step` is safe. `stall_s`: how long training stood still for it; `write_s`: until it was safe."""
+
+    step: int
+    tier: Literal["peer", "peer_memory", "host_memory", "disk"]
+    stall_s: float
+    write_s: float
+    size_bytes: int
+    path: str | None = None
+
+
+class CommitFailed(Event, frozen=True, tag="commit_failed"):
+    """A commit could not be written; training goes on and the one before it stands."""
+
+    step: int
+    problem: str
+
+
+class Evaluated(Event, frozen=True, tag="evaluated"):
+    """Accuracy on the test set after `step` steps."""
+
+    step: int
+    accuracy: float
+    samples: int
+
+
+class TrainingFinished(Event, frozen=True, tag="training_finished"):
+    """The leader's last word."""
+
+    step: int
+    final_loss: float
+    weights_sha256: str
+    samples_exact: bool
+    samples: int
+
+
+class WorkerFinished(Event, frozen=True, tag="worker_finished"):
+    """A worker reached the end of the run, as a member or as a spare."""
+
+    worker: str
+
+
+class RunFinished(Event, frozen=True, tag="run_finished"):
+    """The launcher's last word."""
+
+    outcome: Literal["finished", "quorum_lost", "interrupted", "failed"]
+    message: str = ""
+
+
+AnyEvent = (
+    RunStarted
+    | WorkerStarted
+    | TrainingStarted
+    | ViewAgreed
+    | StepFinished
+    | FaultInjected
+    | HangDetected
+    | SlowDetected
+    | FailureRecovered
+    | WorkerLeft
+    | CommitWritten
+    | CommitFailed
+    | Evaluated
+    | TrainingFinished
+    | WorkerFinished
+    | RunFinished
+)
+
+_decoder = msgspec.json.Decoder(AnyEvent)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(event: Event) -> bytes:
+    """One line, newline included."""
+    return _encoder.encode(event) + b"\n"
+
+
+def decode(line: bytes) -> AnyEvent:
+    """Read one line. Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return _decoder.decode(line)
+
+
+def decode_lines(lines: Iterable[bytes]) -> Iterator[AnyEvent]:
+    """All events of finished lines; lines that are torn or unknown to this version are skipped."""
+    for line in lines:
+        if line.endswith(b"\n"):
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
