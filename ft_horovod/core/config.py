@@ -60,6 +60,8 @@ class LayoutConfig(Section):
     spares: Index = 0  # warm processes that wait
     min_workers: Count = 1  # with fewer the run ends with exit 75
     stages: Annotated[int, Meta(ge=1, le=5)] = 1
+    respawn: bool = True  # start a new process when members are missing and no spare is left
+    max_respawns: Index = 64  # over the whole run
 
 
 class WatchConfig(Section):

@@ -35,11 +35,16 @@ class ConfigError(FtHorovodError):
     exit_code = EXIT_CONFIG
 
     def __init__(self, problem: str, *, source: str | None = None, key: str | None = None, line: int | None = None):
-        place = source or ""
+        place = source or ("line" if line is not None else "")
         if line is not None:
-            place += f":{line}"
-        super().__init__(": ".join(part for part in (place, key, problem) if part))
+            place += f":{line}" if source else f" {line}"
+        super().__init__(_one_line(": ".join(part for part in (place, key, problem) if part)))
         self.problem, self.source, self.key, self.line = problem, source, key, line
+
+
+def _one_line(text: str) -> str:
+    """Control characters and lone surrogates are shown as escapes: a message must not break or steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class MembershipError(FtHorovodError):

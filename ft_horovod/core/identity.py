@@ -11,7 +11,8 @@ from typing import Self
 
 import msgspec
 
-_WORKER = re.compile(r"(?P<host>[^:#\s]+):(?P<slot>\d+)(#(?P<incarnation>\d+))?")
+_WORKER = re.compile(r"(?P<host>[^:#\s]+):(?P<slot>[0-9]+)(#(?P<incarnation>[0-9]+))?")
+_HOST = re.compile(r"[^:#\s]+")
 
 
 class WorkerId(msgspec.Struct, frozen=True, order=True):
@@ -22,7 +23,7 @@ class WorkerId(msgspec.Struct, frozen=True, order=True):
     incarnation: int = 0
 
     def __post_init__(self) -> None:
-        if not self.host or self.slot < 0 or self.incarnation < 0:
+        if not _HOST.fullmatch(self.host) or self.slot < 0 or self.incarnation < 0:
             raise ValueError(f"not a worker: host {self.host!r}, slot {self.slot}, incarnation {self.incarnation}")
 
     def __str__(self) -> str:

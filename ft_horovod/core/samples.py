@@ -32,8 +32,8 @@ class SampleOrder(msgspec.Struct, frozen=True):
     seed: int
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not 1 <= self.batch < MAX_BATCH:
-            raise ValueError(f"samples must be at least 1 and batch in [1, {MAX_BATCH}): {self}")
+        if self.samples < 1 or not 1 <= self.batch < MAX_BATCH or self.seed < 0:
+            raise ValueError(f"samples must be at least 1, batch in [1, {MAX_BATCH}), seed not negative: {self}")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,7 +84,5 @@ class SampleLedger(msgspec.Struct, frozen=True):
 
     def book(self, order: SampleOrder, step: int, samples: int, digest_sum: int) -> SampleLedger:
         """Add one finished step: how many samples entered the update, and their digests' sum."""
-        as_planned = (
-            step == self.steps and samples == len(order.positions(step)) and digest_sum == order.expected(step)
-        )
+        as_planned = step == self.steps and samples == len(order.positions(step)) and digest_sum == order.expected(step)
         return SampleLedger(self.steps + 1, self.samples + samples, self.exact and as_planned)

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ft_horovod.core.config import Count, Fraction, Index, NonNegative, Positive, Section
+from ft_horovod.core.config import Fraction, Index, NonNegative, Positive, Section
 from ft_horovod.core.errors import ConfigError
 
 Kind = Literal["kill", "hang", "slow", "leave", "join", "host_loss", "partition", "corrupt_commit", "disk_full"]
@@ -29,15 +29,15 @@ PERMANENT: frozenset[str] = frozenset({"kill", "leave"})
 LIVE_KINDS: frozenset[str] = frozenset({"kill", "hang", "slow", "leave", "join"})
 
 
-class Every(Section):
+class Every(Section, frozen=True):
     """A random process of failures."""
 
     mtbf_s: Positive
     distribution: Literal["exponential", "weibull", "fixed"] = "exponential"
-    shape: Positive = 1.0  # weibull only
+    shape: Annotated[float, Meta(ge=0.1, le=100)] = 1.0  # weibull only; 1: exponential, below: in bursts
 
 
-class At(Section):
+class At(Section, frozen=True):
     """The moment: a step and a fraction of it, or a time since training began, or a random process."""
 
     step: Index | None = None
@@ -52,7 +52,7 @@ class At(Section):
             raise ValueError("within goes with step")
 
 
-class Target(Section):
+class Target(Section, frozen=True):
     """The victim: a worker by its number in launch order, a role, a whole host or rack, or a random worker."""
 
     worker: Index | None = None
@@ -69,7 +69,7 @@ class Target(Section):
             raise ValueError("stage goes with role")
 
 
-class Fault(Section):
+class Fault(Section, frozen=True):
     """One entry of a schedule."""
 
     kind: Kind
@@ -78,7 +78,7 @@ class Fault(Section):
     duration_s: Positive | None = None  # hang and slow end after it; None: never
     factor: Annotated[float, Meta(gt=1)] = 2.0  # slow: how many times slower
     notice_s: NonNegative = 30.0  # leave: notice before the worker would be taken away
-    count: Count = 1  # how often a random process strikes
+    count: Annotated[int, Meta(ge=1, le=100_000)] = 1  # how often a random process strikes
 
     def __post_init__(self) -> None:
         if (self.target is None) != (self.kind == "join"):
@@ -87,7 +87,7 @@ class Fault(Section):
             raise ValueError("count goes with at.every")
 
 
-class FaultSchedule(Section):
+class FaultSchedule(Section, frozen=True):
     """A whole schedule file."""
 
     version: Literal[1]
@@ -124,7 +124,9 @@ def resolve(
         _check(fault, f"faults[{i}]", workers, stages, steps, source)
     rng = random.Random(schedule.seed)
     single = [part for fault in schedule.faults for part in _moments(fault, rng)]
-    single.sort(key=lambda part: (part[1].time_s is not None, part[1].step or 0, part[1].within or 0, part[1].time_s or 0))
+    single.sort(
+        key=lambda part: (part[1].time_s is not None, part[1].step or 0, part[1].within or 0, part[1].time_s or 0)
+    )
     gone: set[int] = set()
     planned = []
     for number, (fault, at) in enumerate(single):

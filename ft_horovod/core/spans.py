@@ -7,6 +7,7 @@ samples or workers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
@@ -83,16 +84,19 @@ def share_out(work: Spans, weights: Sequence[float]) -> tuple[Spans, ...]:
     """Split `work`, in order, into one share for each weight, as evenly as the weights ask.
 
     Every element is in exactly one share. With equal weights the sizes differ by at most one, the larger shares first.
-    Raises ValueError without weights, or when one is negative or all are zero.
+    Raises ValueError without weights, or when one is negative or not finite, or all are zero.
     """
-    total = float(sum(weights))
-    if not weights or min(weights) < 0 or total <= 0:
-        raise ValueError(f"weights must be non-negative and not all zero, got {list(weights)}")
-    exact = [len(work) * weight / total for weight in weights]
-    sizes = [int(size) for size in exact]
-    # Largest remainder first; ties go to the earlier worker, so that everyone computes the same split.
-    order = sorted(range(len(sizes)), key=lambda i: (sizes[i] - exact[i], i))
-    for i in order[: len(work) - sum(sizes)]:
+    if not weights or not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"weights must be finite, non-negative and not all zero, got {list(weights)}")
+    # In whole numbers, so that no rounding gives a share too many or too few, and everyone computes the same split.
+    ratios = [weight.as_integer_ratio() for weight in weights]
+    scale = math.lcm(*(denominator for _, denominator in ratios))
+    parts = [numerator * (scale // denominator) for numerator, denominator in ratios]
+    total, count = sum(parts), len(work)
+    sizes = [count * part // total for part in parts]
+    # Largest remainder first; ties go to the earlier worker.
+    order = sorted(range(len(sizes)), key=lambda i: (-(count * parts[i] % total), i))
+    for i in order[: count - sum(sizes)]:
         sizes[i] += 1
     shares: list[Spans] = []
     for size in sizes:

@@ -36,12 +36,12 @@ class RunStarted(Event, frozen=True, tag="run_started"):
 
 
 class WorkerStarted(Event, frozen=True, tag="worker_started"):
-    """A process is up and has met the others. `number` counts processes in launch order."""
+    """A process is up. `number` is its place in launch order, by which fault schedules name it; newcomers have none."""
 
     worker: str
-    number: int
     host: str
     pid: int
+    number: int | None = None
     late: bool = False
 
 
@@ -63,7 +63,7 @@ class ViewAgreed(Event, frozen=True, tag="view_agreed"):
     epoch: int
     layout: Layout
     step: int
-    reason: Literal["start", "failure", "leave", "join", "stall"]
+    reason: Literal["start", "failure", "change"]
 
 
 class StepFinished(Event, frozen=True, tag="step_finished"):
@@ -103,6 +103,15 @@ class SlowDetected(Event, frozen=True, tag="slow_detected"):
     factor: float
 
 
+class WorkerLost(Event, frozen=True, tag="worker_lost"):
+    """The survivors agree that a worker is gone; `role` is what it was. A lost spare costs nothing."""
+
+    worker: str
+    kind: Literal["kill", "hang", "lost"]
+    role: Literal["leader", "backup", "spare"]
+    step: int
+
+
 class FailureRecovered(Event, frozen=True, tag="failure_recovered"):
     """A lost worker, and what the loss cost, phase by phase; the phases add up to `total_s`.
 
@@ -112,7 +121,7 @@ class FailureRecovered(Event, frozen=True, tag="failure_recovered"):
     finished first.
     """
 
-    kind: Literal["kill", "hang", "lost", "stall"]
+    kind: Literal["kill", "hang", "lost"]
     worker: str
     step: int
     epoch: int
@@ -169,10 +178,26 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
     samples: int
 
 
-class WorkerFinished(Event, frozen=True, tag="worker_finished"):
-    """A worker reached the end of the run, as a member or as a spare."""
+class TrainingStopped(Event, frozen=True, tag="training_stopped"):
+    """The survivors give up for now: too few live, or a stage's state is gone. The run can be resumed."""
+
+    step: int
+    reason: str
+
+
+class WorkerFailed(Event, frozen=True, tag="worker_failed"):
+    """A worker ends because of an error of its own: the user's input (exit 2), or a bug."""
 
     worker: str
+    exit_code: int
+    message: str
+
+
+class WorkerFinished(Event, frozen=True, tag="worker_finished"):
+    """A worker reached the end of the run, as a member or as a spare; members say what weights they hold."""
+
+    worker: str
+    weights_sha256: str | None = None
 
 
 class RunFinished(Event, frozen=True, tag="run_finished"):
@@ -192,11 +217,14 @@ AnyEvent = (
     | HangDetected
     | SlowDetected
     | FailureRecovered
+    | WorkerLost
     | WorkerLeft
     | CommitWritten
     | CommitFailed
     | Evaluated
     | TrainingFinished
+    | TrainingStopped
+    | WorkerFailed
     | WorkerFinished
     | RunFinished
 )

@@ -1,0 +1,111 @@
+"""Newcomers: processes that MPI starts while the run goes on, and that join it at a step boundary.
+
+Inviting is two steps, so that nobody waits while a newcomer imports its libraries: `invite` starts the processes
+(MPI_Comm_spawn, some 0.1 s), and later, when they have said that they are ready, `let_in` merges them into the world
+(some 0.02 s). When the inviters lose somebody in between, the invitation is void: the newcomers end, and may be
+invited anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mpi4py import MPI
+
+from ft_horovod.core.errors import Fenced
+from ft_horovod.core.identity import WorkerId
+
+_POLL_S = 0.005
+_LET_IN_LIMIT_S = 120.0
+_COME_IN = 7  # tag of the message that calls the newcomers into the merge
+
+
+class Nursery:
+    """The inviters' side: processes that were started and not yet let in."""
+
+    def __init__(self, command: Sequence[str], ready_dir: Path):
+        self._command, self._ready_dir = tuple(command), ready_dir
+        self._bridge = MPI.COMM_NULL
+        self.invited: tuple[WorkerId, ...] = ()
+
+    def invite(self, world: MPI.Comm, newcomers: Sequence[WorkerId]) -> None:
+        """Start the newcomers; all of `world` together. When that fails nobody is invited."""
+        info = MPI.Info.Create()
+        info.Set("host", ",".join(who.host for who in newcomers))
+        names = ",".join(str(who) for who in newcomers)
+        program, *arguments = self._command
+        try:
+            self._bridge = world.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
+        except MPI.Exception:
+            self._bridge, self.invited = MPI.COMM_NULL, ()
+            return
+        self._bridge.Set_errhandler(MPI.ERRORS_RETURN)
+        self.invited = tuple(newcomers)
+
+    def ready(self) -> bool:
+        """Whether all invited processes wait to be let in."""
+        return bool(self.invited) and all(_mark(self._ready_dir, who).exists() for who in self.invited)
+
+    def let_in(self, world: MPI.Comm, agreed: Callable[[MPI.Comm, bool], bool]) -> MPI.Comm:
+        """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, the same everywhere."""
+        bridge, self._bridge, self.invited = self._bridge, MPI.COMM_NULL, ()
+        merged = world
+        try:
+            if world.rank == 0:
+                for newcomer in range(bridge.Get_remote_size()):
+                    bridge.send(None, newcomer, _COME_IN)
+            merged = bridge.Merge(False)
+            fine = True
+        except MPI.Exception:
+            fine = False
+        if agreed(world, fine):
+            return merged
+        _revoke(bridge, merged if merged is not world else MPI.COMM_NULL)
+        return world
+
+    def void_if_changed(self, world: MPI.Comm) -> None:
+        """Withdraw the invitation when somebody was lost since: the bridge spans the dead as well."""
+        if self._bridge != MPI.COMM_NULL and self._bridge.Get_size() != world.size:
+            _revoke(self._bridge)
+            self._bridge, self.invited = MPI.COMM_NULL, ()
+
+
+def wait_to_be_let_in(me: WorkerId, ready_dir: Path, beat: Callable[[], None]) -> MPI.Comm:
+    """The newcomer's side: say that it is ready, wait for the call, merge.
+
+    Raises Fenced when the inviters have withdrawn the invitation or do not call within a limit.
+    """
+    bridge = MPI.Comm.Get_parent()
+    bridge.Set_errhandler(MPI.ERRORS_RETURN)
+    ready_dir.mkdir(exist_ok=True)
+    _mark(ready_dir, me).touch()
+    give_up = time.monotonic() + _LET_IN_LIMIT_S
+    try:
+        while not bridge.Iprobe(0, _COME_IN):
+            if time.monotonic() > give_up:
+                raise Fenced(f"{me} was not let in within {_LET_IN_LIMIT_S:.0f} s")
+            beat()
+            time.sleep(_POLL_S)
+        bridge.recv(source=0, tag=_COME_IN)
+        return bridge.Merge(True)
+    except MPI.Exception as error:
+        raise Fenced(f"{me} is not needed any more: the group changed before it could join") from error
+    finally:
+        _mark(ready_dir, me).unlink(missing_ok=True)
+
+
+def my_name(names: str) -> WorkerId:
+    """A newcomer's name: the one of its rank among those that were started with it."""
+    return WorkerId.parse(names.split(",")[MPI.COMM_WORLD.rank])
+
+
+def _mark(ready_dir: Path, who: WorkerId) -> Path:
+    return ready_dir / f"{who.host}-{who.slot}-{who.incarnation}"
+
+
+def _revoke(*comms: MPI.Comm) -> None:
+    for comm in comms:
+        if comm != MPI.COMM_NULL:
+            comm.Revoke()

@@ -1,0 +1,197 @@
+"""Membership over MPI with user-level failure mitigation (Open MPI, `mpirun --with-ft ulfm`).
+
+One thread in MPI at a time: while Horovod is up, its background thread alone calls MPI. When a peer dies, the error
+handler that Horovod's communicators inherited tells this process and revokes the communicator, which tells the others.
+Then Horovod goes down first, and only then does the main thread revoke, shrink and agree. Between a shrink and the next
+agreement nobody takes a short cut: whoever fails says so in the agreement, and all act on its outcome together.
+
+It does not know what the workers compute, nor who should lead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mpi4py import MPI
+
+from ft_horovod.core.errors import Fenced, WorkersLost
+from ft_horovod.core.identity import WorkerId
+from ft_horovod.core.layout import Layout
+from ft_horovod.core.recovery import Transfer
+from ft_horovod.membership.board import Phase, Pulse
+from ft_horovod.membership.horovod_ring import HorovodRing
+from ft_horovod.membership.protocol import Facts, Handle, Report
+from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
+
+_POLL_S = 0.002
+_CHUNK_BYTES = 1 << 30  # MPI counts are ints
+
+
+class UlfmMembership:
+    """One worker under mpirun. Create it first thing in the process: it initialises MPI."""
+
+    def __init__(self, me: WorkerId, pulse: Pulse, *, command: Sequence[str], ready_dir: Path, newcomer: bool = False):
+        self.me = me
+        self._pulse, self._ready_dir = pulse, ready_dir
+        self._epoch = -1
+        self._ring = HorovodRing()
+        self._nursery = Nursery(command, ready_dir)
+        self._world = MPI.COMM_NULL if newcomer else MPI.COMM_WORLD.Dup()
+        if not newcomer:
+            self._world.Set_errhandler(MPI.ERRORS_RETURN)
+
+    # -- agreeing ------------------------------------------------------------------------------------------------
+
+    def meet(self, report: Report) -> Facts:
+        """See `Membership.meet`. A newcomer waits for those who invited it to let it in."""
+        if self._world == MPI.COMM_NULL:
+            self._pulse.enter(Phase.SPARE)
+            self._world = wait_to_be_let_in(self.me, self._ready_dir, self._pulse.beat)
+            self._world.Set_errhandler(MPI.ERRORS_RETURN)
+        self._pulse.enter(Phase.REGROUP)
+        return self._exchange(report) or self.regroup(report)
+
+    def regroup(self, report: Report) -> Facts:
+        """See `Membership.regroup`."""
+        self._pulse.enter(Phase.REGROUP)
+        self._ring.down()
+        while True:
+            started = time.monotonic()
+            self._world.Revoke()
+            self._world = self._world.Shrink()
+            self._world.Set_errhandler(MPI.ERRORS_RETURN)
+            self._nursery.void_if_changed(self._world)
+            shrink_s = time.monotonic() - started
+            facts = self._exchange(report, shrink_s)
+            if facts is not None and any(said.newcomers_ready for said in facts.reports):
+                self._world = self._nursery.let_in(self._world, self._agreed)
+                self._world.Set_errhandler(MPI.ERRORS_RETURN)
+                facts = self._exchange(report, shrink_s)
+            if facts is not None:
+                return facts
+
+    def _exchange(self, report: Report, shrink_s: float = 0.0) -> Facts | None:
+        """Everybody tells everybody; None when somebody died meanwhile, and then None for all."""
+        started = time.monotonic()
+        answers: list[tuple[int, Report]] = []
+        try:
+            answers = self._world.allgather((self._epoch, report))
+            fine = True
+        except MPI.Exception:
+            self._world.Revoke()
+            fine = False
+        if not self._agreed(self._world, fine):
+            return None
+        self._epoch = 1 + max(epoch for epoch, _ in answers)
+        return Facts(self._epoch, tuple(said for _, said in answers), shrink_s, time.monotonic() - started)
+
+    @staticmethod
+    def _agreed(comm: MPI.Comm, fine: bool) -> bool:
+        """True everywhere when `fine` was true everywhere and nobody died; else False everywhere."""
+        try:
+            return comm.Agree(int(fine)) == 1
+        except MPI.Exception:
+            return False
+
+    # -- forming -------------------------------------------------------------------------------------------------
+
+    def form(self, layout: Layout, transfers: Sequence[Transfer], state: torch.Tensor) -> tuple[float, float]:
+        """See `Membership.form`."""
+        self._pulse.enter(Phase.REGROUP)
+        started = time.monotonic()
+        stays = self.me in layout.workers
+        ring_comm = MPI.COMM_NULL
+        world = self._world
+        try:
+            answered = self._world.allgather(self.me)
+            for transfer in transfers:
+                self._transfer(transfer, answered, state)
+            restored = time.monotonic()
+            if len(layout.workers) < len(answered):
+                world = self._world.Split(0 if stays else MPI.UNDEFINED, self._world.rank)
+            if stays:
+                world.Set_errhandler(MPI.ERRORS_RETURN)
+                members = layout.members
+                computes = self.me in members
+                ring_comm = world.Split(
+                    0 if computes else MPI.UNDEFINED, members.index(self.me) if computes else self._world.rank
+                )
+            fine = True
+        except MPI.Exception:
+            self._world.Revoke()
+            fine, restored = False, time.monotonic()
+        if not self._agreed(self._world, fine):
+            raise WorkersLost("somebody was lost while the group was formed")
+        self._world = world
+        if ring_comm != MPI.COMM_NULL:
+            self._ring.up(ring_comm)
+        return restored - started, time.monotonic() - restored
+
+    def _transfer(self, transfer: Transfer, answered: Sequence[WorkerId], state: torch.Tensor) -> None:
+        """Broadcast the state from its source to those who lack it, by a communicator of just these."""
+        party = (transfer.source, *transfer.targets)
+        takes_part = self.me in party
+        comm = self._world.Split(
+            0 if takes_part else MPI.UNDEFINED, party.index(self.me) if takes_part else answered.index(self.me)
+        )
+        if comm == MPI.COMM_NULL:
+            return
+        comm.Set_errhandler(self._ring.on_error)
+        host = state.cpu() if state.is_cuda else state
+        raw = host.view(torch.uint8).numpy()
+        for start in range(0, raw.size, _CHUNK_BYTES):
+            comm.Bcast(raw[start : start + _CHUNK_BYTES], root=0)
+        if state.is_cuda and self.me in transfer.targets:
+            state.copy_(host)
+        comm.Free()
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    @property
+    def broken_at(self) -> float | None:
+        """See `Membership.broken_at`."""
+        return self._ring.broken_at
+
+    def sum_into(self, name: str, source: torch.Tensor, target: torch.Tensor) -> Handle:
+        """See `Membership.sum_into`."""
+        return self._ring.sum_into(name, source, target)
+
+    def stand_by(self, beat: Callable[[], None]) -> None:
+        """See `Membership.stand_by`. Polls rather than blocks: a blocking call could not beat."""
+        while True:
+            try:
+                self._world.Iprobe()
+            except MPI.Exception as error:
+                raise WorkersLost("the group changes") from error
+            beat()
+            time.sleep(_POLL_S)
+
+    def invite(self, newcomers: Sequence[WorkerId]) -> None:
+        """See `Membership.invite`. Called between `regroup` and `form`, when Horovod is down."""
+        self._nursery.invite(self._world, newcomers)
+
+    @property
+    def invited(self) -> Sequence[WorkerId]:
+        """See `Membership.invited`."""
+        return self._nursery.invited
+
+    def newcomers_ready(self) -> bool:
+        """See `Membership.newcomers_ready`."""
+        return self._nursery.ready()
+
+    def close(self) -> None:
+        """See `Membership.close`. Not MPI_Finalize: after failures it can wait for the dead."""
+        self._pulse.enter(Phase.GONE)
+        self._ring.down()
+
+
+def initialise_mpi() -> None:
+    """Check that this process may do what the backend needs. Raises Fenced with what to do about it."""
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise Fenced("MPI was built without support for several threads: ft-horovod doctor tells more")
+    if os.environ.get("OMPI_COMM_WORLD_SIZE") is None:
+        raise Fenced("not started by mpirun: use ft-horovod train, or mpirun --with-ft ulfm")

@@ -1,0 +1,132 @@
+"""The hang watch: a stuck worker is killed by its neighbour on the host, so that a hang becomes a plain death.
+
+Stuck means that a worker's progress stands still, not that it is slow to answer: the limit is a multiple of the
+longest pause between two of its own beats lately, never below a floor. The watcher counts only time in which it was
+itself awake, so a paused machine does not look like a hung worker. This module decides (`judge`) and acts (`Watch`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from ft_horovod.core.config import WatchConfig
+from ft_horovod.membership.board import Board, Phase, Row, lives
+
+_TICK_S = 0.05
+_WARM_STEPS = 2  # a worker's first steps teach what a normal pause is
+_WARM_LIMIT_S = 60.0
+_REGROUP_LIMIT_S = 10.0
+
+
+class Verdict(NamedTuple):
+    """A stuck worker: `slot`'s progress stood still for `silent_s`, more than `limit_s`."""
+
+    slot: int
+    silent_s: float
+    limit_s: float
+    phase: Phase
+
+
+def limit_s(row: Row, steps_seen: int, config: WatchConfig) -> float | None:
+    """How long a worker may go without a beat in its phase; None when it is not watched."""
+    match Phase(row.phase):
+        case Phase.SETUP | Phase.GONE:
+            return None
+        case Phase.REGROUP | Phase.COMMIT:
+            return max(_REGROUP_LIMIT_S, 10 * config.step_factor * row.longest_gap_s)
+        case Phase.COMPUTE if steps_seen < _WARM_STEPS:
+            return _WARM_LIMIT_S
+        case _:
+            return max(config.floor_s, config.step_factor * row.longest_gap_s)
+
+
+class Observation:
+    """What one watcher has seen of one neighbour: awake time since its beats last changed."""
+
+    def __init__(self) -> None:
+        self.row: Row | None = None
+        self.silent_s = 0.0
+        self._steps: set[int] = set()
+
+    def see(self, row: Row, awake_s: float) -> None:
+        """Take in a new reading after `awake_s` of the watcher's own awake time."""
+        if self.row is None or row.pid != self.row.pid or row.born_ticks != self.row.born_ticks:
+            self._steps.clear()
+            self.silent_s = 0.0
+        elif row.beats != self.row.beats:
+            self.silent_s = 0.0
+        else:
+            self.silent_s += awake_s
+        if len(self._steps) <= _WARM_STEPS:
+            self._steps.add(row.step)
+        self.row = row
+
+    @property
+    def steps_seen(self) -> int:
+        return len(self._steps) - 1
+
+
+def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConfig) -> Verdict | None:
+    """Is the neighbour stuck? One inside a call that waits for others is not while one of them is still at work."""
+    if seen.row is None:
+        return None
+    limit = limit_s(seen.row, seen.steps_seen, config)
+    if limit is None or seen.silent_s <= limit:
+        return None
+    at_work = (Phase.COMPUTE, Phase.WAIT, Phase.SETUP, Phase.COMMIT)
+    if seen.row.phase == Phase.REGROUP and any(other.phase in at_work for other in others):
+        return None
+    return Verdict(slot, seen.silent_s, limit, Phase(seen.row.phase))
+
+
+class Watch(threading.Thread):
+    """Watches the next living slot of this host, in a ring, and kills what is stuck."""
+
+    def __init__(self, board: Board, slot: int, config: WatchConfig, on_kill: Callable[[Verdict, Row], None]):
+        super().__init__(name="hang-watch", daemon=True)
+        self._board, self._slot, self._config, self._on_kill = board, slot, config, on_kill
+        self._slots = slot + 1
+        self._stop = threading.Event()
+
+    def know(self, slots: int) -> None:
+        """Slots 0 to `slots` - 1 are in use on this host."""
+        self._slots = slots
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self) -> None:
+        seen: dict[int, Observation] = {}
+        last = time.monotonic()
+        while not self._stop.wait(_TICK_S):
+            now = time.monotonic()
+            awake_s, last = min(now - last, 2 * _TICK_S), now
+            slot, row = self._neighbour()
+            if row is None:
+                continue
+            observation = seen.setdefault(slot, Observation())
+            observation.see(row, awake_s)
+            verdict = judge(slot, observation, self._others(slot), self._config)
+            if verdict and lives(row):
+                self._on_kill(verdict, row)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(row.pid, signal.SIGKILL)
+
+    def _neighbour(self) -> tuple[int, Row | None]:
+        """The next living worker in the ring of slots."""
+        for slot in (*range(self._slot + 1, self._slots), *range(self._slot)):
+            row = self._board.read(slot)
+            if row.phase != Phase.GONE and lives(row):
+                return slot, row
+        return self._slot, None
+
+    def _others(self, slot: int) -> Iterator[Row]:
+        """Everybody living on this host but `slot`; read only when somebody asks."""
+        rows = (self._board.read(other) for other in range(self._slots) if other != slot)
+        return (row for row in rows if lives(row))

@@ -1,0 +1,147 @@
+"""Events as lines of plain text: for logs, pipes and the foot of the live view.
+
+Knows how to tell an event in one line. It does not know the state of the run.
+"""
+
+from __future__ import annotations
+
+from ft_horovod.core.errors import EXIT_REQUEUE
+from ft_horovod.core.trace import (
+    AnyEvent,
+    CommitFailed,
+    CommitWritten,
+    Evaluated,
+    FailureRecovered,
+    FaultInjected,
+    HangDetected,
+    RunFinished,
+    RunStarted,
+    SlowDetected,
+    StepFinished,
+    TrainingFinished,
+    TrainingStarted,
+    TrainingStopped,
+    ViewAgreed,
+    WorkerFailed,
+    WorkerLeft,
+    WorkerLost,
+    WorkerStarted,
+)
+from ft_horovod.status.ledger import PHASES, phase_s
+from ft_horovod.status.text import duration, milliseconds, size
+
+TIER_NAMES = {
+    "peer": "in the peers",
+    "peer_memory": "in peer memory",
+    "host_memory": "in host memory",
+    "disk": "on disk",
+}
+OUTCOMES = {
+    "finished": "finished",
+    "quorum_lost": "stopped: too few workers are left",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
+
+
+def plain_line(event: AnyEvent) -> str | None:
+    """What happened, in one line without a time; None for what is not worth one."""
+    match event:
+        case StepFinished():
+            return f"step {event.step}: loss {event.loss:.4f}, {duration(event.step_s)}, {event.samples} samples"
+        case WorkerStarted(late=False):
+            return None
+        case WorkerFailed(exit_code=code) if code == EXIT_REQUEUE:
+            return None  # everybody says so, and TrainingStopped says why
+        case ViewAgreed() | WorkerStarted() | WorkerLeft() | WorkerFailed() | SlowDetected():
+            return _about_workers(event)
+        case FaultInjected() | HangDetected() | WorkerLost() | FailureRecovered():
+            return _about_failures(event)
+        case CommitWritten() | CommitFailed():
+            return _about_commits(event)
+        case RunStarted() | TrainingStarted() | Evaluated() | TrainingFinished() | TrainingStopped() | RunFinished():
+            return _about_the_run(event)
+        case _:
+            return None
+
+
+def _about_the_run(
+    event: RunStarted | TrainingStarted | Evaluated | TrainingFinished | TrainingStopped | RunFinished,
+) -> str:
+    match event:
+        case RunStarted():
+            spares = f" and {event.spares} spares" if event.spares else ""
+            return (
+                f"run {event.run}: {event.model} on {event.data}, {event.workers} workers{spares} by {event.launcher}"
+            )
+        case TrainingStarted():
+            verb = "goes on" if event.resumed else "begins"
+            return f"training {verb} at step {event.step} of {event.steps}, {event.parameters / 1e6:.1f} M parameters"
+        case Evaluated():
+            return f"accuracy {event.accuracy * 100:.2f} % of {event.samples:,} after {event.step} steps"
+        case TrainingFinished():
+            samples = "each exactly as planned" if event.samples_exact else "NOT as planned"
+            return f"trained {event.step} steps: loss {event.final_loss:.4f}, {event.samples:,} samples, {samples}"
+        case TrainingStopped():
+            return f"training stopped after {event.step} steps: {event.reason}"
+        case RunFinished():
+            return f"run {OUTCOMES[event.outcome]}" + (f": {event.message}" if event.message else "")
+
+
+def _about_workers(event: ViewAgreed | WorkerStarted | WorkerLeft | WorkerFailed | SlowDetected) -> str:
+    match event:
+        case ViewAgreed():
+            members, spares = len(event.layout.members), len(event.layout.spares)
+            return f"view {event.epoch} ({event.reason}) from step {event.step}: {members} members, {spares} spares"
+        case WorkerStarted():
+            return f"worker {event.number}, {event.worker}, has come (pid {event.pid})"
+        case WorkerLeft():
+            return f"{event.worker} handed over and left at step {event.step}"
+        case WorkerFailed():
+            return f"{event.worker} ended with an error of its own (exit {event.exit_code}): {event.message}"
+        case SlowDetected():
+            return f"{event.worker} is {event.factor:.1f} times slower than its group"
+
+
+def _about_failures(event: FaultInjected | HangDetected | WorkerLost | FailureRecovered) -> str:
+    match event:
+        case FaultInjected():
+            span = f" for {duration(event.duration_s)}" if event.duration_s is not None else ""
+            return f"fault: {event.kind} {event.worker}{span} in step {event.step}"
+        case HangDetected():
+            return f"{event.worker} stood still for {duration(event.silent_s)} in {event.phase}: killed by {event.by}"
+        case WorkerLost():
+            return f"lost {event.worker}, a {event.role}, at step {event.step} ({event.kind})"
+        case FailureRecovered():
+            pairs = zip(PHASES, phase_s(event), strict=True)
+            phases = ", ".join(f"{phase} {milliseconds(seconds)}" for phase, seconds in pairs)
+            return f"recovered from {event.kind} of {event.worker} in {duration(event.total_s)} (ms: {phases})"
+
+
+def _about_commits(event: CommitWritten | CommitFailed) -> str:
+    match event:
+        case CommitWritten():
+            cost = f"{size(event.size_bytes)} in {duration(event.write_s)}, stall {duration(event.stall_s)}"
+            return f"commit of step {event.step} {TIER_NAMES[event.tier]}: {cost}"
+        case CommitFailed():
+            return f"commit of step {event.step} FAILED: {event.problem}"
+
+
+class PlainPrinter:
+    """Lines for a reader without a terminal: all that is noteworthy, and a step now and then by event time."""
+
+    def __init__(self, every_s: float = 5.0) -> None:
+        self._every_s = every_s
+        self._start_s: float | None = None
+        self._step_told_s: float | None = None
+
+    def line(self, event: AnyEvent) -> str | None:
+        """The line for the next event, with the seconds since the first one; None when there is nothing to say."""
+        if self._start_s is None:
+            self._start_s = event.time_s
+        if isinstance(event, StepFinished):
+            if self._step_told_s is not None and event.time_s - self._step_told_s < self._every_s:
+                return None
+            self._step_told_s = event.time_s
+        text = plain_line(event)
+        return None if text is None else f"{event.time_s - self._start_s:9.3f} s  {text}"

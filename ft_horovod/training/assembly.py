@@ -1,0 +1,145 @@
+"""Puts a worker's parts together: model, data, membership, watch, faults, commits."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+
+from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.core.config import RunConfig
+from ft_horovod.core.identity import WorkerId
+from ft_horovod.core.layout import Layout
+from ft_horovod.core.trace import HangDetected
+from ft_horovod.membership.board import Pulse, Row
+from ft_horovod.membership.ulfm import UlfmMembership
+from ft_horovod.membership.watch import Verdict, Watch
+from ft_horovod.runfolder import RunFolder
+from ft_horovod.tracefile import TraceFile
+from ft_horovod.training.acts import Acts
+from ft_horovod.training.data import open_data
+from ft_horovod.training.flat import FlatModel
+from ft_horovod.training.injector import Injector
+from ft_horovod.training.keeper import Keeper
+from ft_horovod.training.models import build_model
+from ft_horovod.training.newcomers import Roster
+from ft_horovod.training.step import StepWork
+from ft_horovod.training.trainer import Surroundings, Trainer
+from ft_horovod.training.wishes import Wishes
+
+
+class Assembly:
+    """One worker, ready to run."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, me: WorkerId, trace: TraceFile, pulse: Pulse, *, newcomer: bool
+    ):
+        self._config, self._me, self._trace, self._pulse = config, me, trace, pulse
+        self._hung: list[str] = []
+        self._slots, self._spare_step = 0, -1
+        self._computes = False
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self._membership = UlfmMembership(
+            me,
+            pulse,
+            command=[sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)],
+            ready_dir=folder.ready,
+            newcomer=newcomer,
+        )
+        data = open_data(config.data, config.seed)
+        model = build_model(config.model, data.classes, data.channels, config.seed).to(_device(config))
+        flat = FlatModel(model.train())
+        disk = DiskCommits(folder.commits, config.commit.keep, flat.named)
+        keeper = Keeper(config.commit, disk, trace, pulse.beat, _identity(config, len(data.train)))
+        wishes = Wishes(config.layout, self._membership.newcomers_ready, lambda: bool(self._membership.invited))
+        self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
+        work = StepWork(config, flat, data.train, self._membership, pulse, self._beat)
+        self.acts = Acts(
+            config,
+            flat,
+            data.test,
+            work,
+            trace=trace,
+            pulse=pulse,
+            keeper=keeper,
+            wishes=wishes,
+            between=self._injector.at_step,
+        )
+        resumed = None if newcomer else keeper.load_newest(flat.state)
+        if resumed is not None:
+            self.acts.resume(resumed)
+        self._watch = Watch(pulse.board, me.slot, config.watch, self._on_kill)
+        if config.watch.enabled:
+            self._watch.start()
+
+    def trainer(self) -> Trainer:
+        """The trainer of this worker."""
+        around = Surroundings(
+            trace=self._trace,
+            pulse=self._pulse,
+            last_seen=self._last_seen,
+            hung=lambda: tuple(self._hung),
+            on_layout=self._on_layout,
+            kills=self._injector.kills,
+            stand_by_beat=self._stand_by_beat,
+        )
+        return Trainer(self._config, self._membership, self.acts, around)
+
+    def final_weights(self) -> str | None:
+        """Hash of the weights of a worker that took the last step; None for a spare."""
+        return self.acts.sha256() if self._computes else None
+
+    def _beat(self) -> None:
+        self._pulse.beat()
+        self._injector.drag()
+
+    def _stand_by_beat(self) -> None:
+        """A spare takes no steps; it follows those of its host's members, so that faults by step find it as well."""
+        self._pulse.beat()
+        step = max(self._pulse.board.read(slot).step for slot in range(self._slots))
+        for passed in range(self._spare_step + 1, step + 1):
+            self._injector.at_step(passed, 0.0)
+        self._spare_step = max(self._spare_step, step)
+
+    def _on_layout(self, layout: Layout, roster: Roster) -> None:
+        self._slots = 1 + max(worker.slot for worker in roster.everybody if worker.host == self._me.host)
+        self._watch.know(self._slots)
+        self._injector.be(roster.number(self._me), layout.role(self._me))
+        self._computes = self._me in layout.members
+
+    def _on_kill(self, verdict: Verdict, row: Row) -> None:
+        stuck = WorkerId(self._me.host, verdict.slot, row.incarnation)
+        self._hung.append(str(stuck))
+        self._trace.emit(
+            HangDetected,
+            worker=str(stuck),
+            silent_s=verdict.silent_s,
+            limit_s=verdict.limit_s,
+            phase=verdict.phase.name.lower(),
+        )
+
+    def _last_seen(self) -> Mapping[str, float]:
+        """When each worker of this host was last alive, Unix seconds."""
+        offset = time.time() - time.monotonic()
+        rows = ((slot, self._pulse.board.read(slot)) for slot in range(self._slots))
+        return {
+            str(WorkerId(self._me.host, slot, row.incarnation)): offset + row.beat_at for slot, row in rows if row.pid
+        }
+
+
+def _device(config: RunConfig) -> torch.device:
+    wanted = config.model.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        local_rank = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", "0"))
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def _identity(config: RunConfig, samples: int) -> str:
+    """What a state's meaning depends on besides its step."""
+    return f"{config.model.name} {config.model.norm}, {samples} samples of {config.data.name}, batch {config.data.batch_size}, seed {config.seed}"

