@@ -13,11 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
+from ft_horovod.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
 from ft_horovod.core.trace import (
     AnyEvent,
     Event,
@@ -39,13 +39,9 @@ from launch.mpirun import mpirun_command, worker_environment
 E = TypeVar("E", bound=Event)
 
 _POLL_S = 0.05
-_END_S = 10.0  # from the last worker's last word to the end of mpirun
+_END_S = 5.0  # from the last worker's last word to the end of mpirun
 _GRACE_S = 10.0  # from asking the workers to end to ending them
 _LOG_LINES = 12
-
-
-class Interrupted(Exception):
-    """The user or the scheduler asked this process to end."""
 
 
 class Job:
@@ -58,6 +54,7 @@ class Job:
         self._merger = Merger(folder.path)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = time.monotonic()
+        self._last_word_at: float | None = None
 
     def start(self, version: str) -> None:
         """Start mpirun in a session of its own, so that a Ctrl-C reaches only this process."""
@@ -90,58 +87,51 @@ class Job:
                 env={**os.environ, **worker_environment(processes)},
             )
 
-    def poll(self) -> list[AnyEvent]:
-        """New events of the trace."""
-        fresh = self._merger.poll()
+    def poll(self, *, last: bool = False) -> list[AnyEvent]:
+        """New events of the trace, in order."""
+        fresh = self._merger.poll(last=last)
         self.events += fresh
         return fresh
 
-    def wait(self, show: Callable[[list[AnyEvent]], None]) -> None:
-        """Until the job is over. `show` gets new events; it raises nothing."""
+    def over(self) -> bool:
+        """Whether there is nothing more to wait for: mpirun ended, or it is time to end it."""
         assert self._process is not None
-        last_word: float | None = None
-        while self._process.poll() is None:
-            show(self.poll())
-            if last_word is None and self._is_over():
-                last_word = time.monotonic()
-            if last_word is not None and time.monotonic() - last_word > _END_S:
-                return
-            if not self._have(TrainingStarted) and time.monotonic() - self._started_at > self._join_limit_s:
-                return
-            if any(failed.exit_code == 2 for failed in self._all(WorkerFailed)):
-                return
-            time.sleep(_POLL_S)
-        show(self.poll())
+        now = time.monotonic()
+        if self._process.poll() is not None or any(failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)):
+            return True
+        if not self._have(TrainingStarted):
+            return now - self._started_at > self._config.launcher.join_timeout_s
+        if any(self._living()):
+            self._last_word_at = None
+        elif self._last_word_at is None and (self._ended() or not self._config.launcher.hosts):
+            self._last_word_at = now  # nobody is left who could do anything
+        return self._last_word_at is not None and now - self._last_word_at > _END_S
 
-    @property
-    def _join_limit_s(self) -> float:
-        return self._config.launcher.join_timeout_s
+    def _ended(self) -> bool:
+        """Whether the workers have said what came of the run."""
+        return self._have(TrainingFinished) or self._have(TrainingStopped)
 
-    def _is_over(self) -> bool:
-        """Whether no worker will do anything any more: all that live have said their last word."""
-        return bool(self._have(TrainingFinished) or self._have(TrainingStopped)) and not any(self._living())
-
-    def end(self, interrupted: bool, show: Callable[[list[AnyEvent]], None]) -> int:
+    def end(self, *, interrupted: bool) -> int:
         """End every process of the job, finish the trace, and return the exit code."""
         assert self._process is not None
         if interrupted and self._process.poll() is None:
-            self._ask_to_end(show)
+            self._ask_to_end()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for pid in self._living():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        show(self.poll())
+        self.poll(last=True)
         outcome, message, code = self._judge(interrupted)
         self._trace.emit(RunFinished, outcome=outcome, message=message)
-        self.events += self._merger.flush()
+        self.poll(last=True)
         for host in {started.host for started in self._all(WorkerStarted)} | {socket.gethostname()}:
             Board.path_for(self._folder.name, host).unlink(missing_ok=True)
         self._folder.launcher_pid.unlink(missing_ok=True)
         return code
 
-    def _ask_to_end(self, show: Callable[[list[AnyEvent]], None]) -> None:
+    def _ask_to_end(self) -> None:
         """All workers leave at once: they commit to disk and end. Those that do not are ended."""
         assert self._process is not None
         for pid in self._living():
@@ -149,7 +139,6 @@ class Job:
                 os.kill(pid, signal.SIGTERM)
         give_up = time.monotonic() + _GRACE_S
         while self._process.poll() is None and any(self._living()) and time.monotonic() < give_up:
-            show(self.poll())
             time.sleep(_POLL_S)
 
     def _living(self) -> list[int]:

@@ -167,18 +167,18 @@ FINE = {
     "ft_horovod/__main__.py": "from ft_horovod.cli import main",
     "ft_horovod/cli.py": "import launch.mpirun\nimport simulator.kernel\nfrom ft_horovod.status import view",
     "ft_horovod/core/__init__.py": "",
-    "ft_horovod/core/plan.py": "import json\nimport torchlike\nfrom ft_horovod.core import errors\nfrom . import errors",
+    "ft_horovod/core/plan.py": "import json, torchlike\nfrom ft_horovod.core import errors\nfrom . import errors",
     "ft_horovod/membership/ulfm.py": "import mpi4py\nimport horovod.torch as hvd\nfrom ft_horovod.core.plan import x",
     "ft_horovod/training/loop.py": "import torch\nfrom ft_horovod.membership import protocol\nfrom ..core import plan",
     "simulator/kernel.py": "from ft_horovod.core.plan import x\nfrom . import models\nimport numpy",
-    "launch/mpirun.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\nelse:\n    import json\n"
-    "def check():\n    import torch\n    from mpi4py import MPI\n",
+    "launch/mpirun.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+    "else:\n    import json\ndef check():\n    import torch\n    from mpi4py import MPI\n",
 }
 
 BROKEN = [
     ("ft_horovod/core/plan.py", "import torch", "ft_horovod.core.plan imports torch: never"),
     ("ft_horovod/core/plan.py", "import torch.nn as nn", "imports torch.nn: never"),
-    ("ft_horovod/core/plan.py", "def f():\n    from mpi4py import MPI", "plan.py:2: ft_horovod.core.plan imports mpi4py"),
+    ("ft_horovod/core/plan.py", "def f():\n    from mpi4py import MPI", ":2: ft_horovod.core.plan imports mpi4py"),
     ("ft_horovod/core/plan.py", "import importlib\nimportlib.import_module('horovod')", "imports horovod: never"),
     ("ft_horovod/core/plan.py", "__import__('horovod.torch')", "imports horovod.torch: never"),
     ("ft_horovod/core/plan.py", "if x:\n  try:\n    import torch\n  except E:\n    pass", "imports torch: never"),
@@ -199,7 +199,7 @@ BROKEN = [
     ("ft_horovod/training/loop.py", "def f():\n    import launch.hosts", "imports launch.hosts: never"),
     ("ft_horovod/training/loop.py", "import simulator.kernel", "imports simulator.kernel: never"),
     ("ft_horovod/membership/ulfm.py", "import torch", "ft_horovod.membership.ulfm imports torch: never"),
-    ("ft_horovod/membership/ulfm.py", "from ft_horovod.training import loop", "only ft_horovod.core, ft_horovod.member"),
+    ("ft_horovod/membership/ulfm.py", "from ft_horovod.training import loop", "only ft_horovod.core, ft_horovod.mem"),
     ("launch/mpirun.py", "import horovod", "launch.mpirun imports horovod: only inside a function"),
     ("launch/mpirun.py", "class A:\n    from mpi4py import MPI", "imports mpi4py.MPI: only inside a function"),
     ("launch/mpirun.py", "from ft_horovod.cli import main", "launch.mpirun imports ft_horovod.cli.main: never"),

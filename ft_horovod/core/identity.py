@@ -16,7 +16,7 @@ _HOST = re.compile(r"[^:#\s]+")
 
 
 class WorkerId(msgspec.Struct, frozen=True, order=True):
-    """A process with a stable identity, written `host:slot` or, once the slot was filled again, `host:slot#incarnation`."""
+    """A process with a stable identity, written `host:slot` or, once the slot was refilled, `host:slot#incarnation`."""
 
     host: str
     slot: int

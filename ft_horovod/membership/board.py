@@ -6,6 +6,7 @@ stuck worker from a busy one and to know when a dead one was last alive. This mo
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import mmap
 import os
@@ -135,6 +136,18 @@ def born_ticks(pid: int) -> int:
     except OSError:
         return -1
     return -1 if fields[0] in "ZX" else int(fields[19])
+
+
+def starved_s(pid: int) -> float:
+    """Seconds that the threads of a process have waited for a processor, the longest of them; 0 when unknown.
+
+    A stopped, sleeping or deadlocked process waits for none: what tells it from one that gets no turn on a busy host.
+    """
+    longest_ns = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for task in os.scandir(f"/proc/{pid}/task"):
+            longest_ns = max(longest_ns, int(Path(task.path, "schedstat").read_text().split()[1]))
+    return longest_ns / 1e9
 
 
 def lives(row: Row) -> bool:

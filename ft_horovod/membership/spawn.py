@@ -72,10 +72,11 @@ class Nursery:
             self._bridge, self.invited = MPI.COMM_NULL, ()
 
 
-def wait_to_be_let_in(me: WorkerId, ready_dir: Path, beat: Callable[[], None]) -> MPI.Comm:
+def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool]) -> MPI.Comm:
     """The newcomer's side: say that it is ready, wait for the call, merge.
 
-    Raises Fenced when the inviters have withdrawn the invitation or do not call within a limit.
+    `expected()` is asked all the time whether those who invited it may still call. Raises Fenced when they may not,
+    have withdrawn the invitation, or do not call within a limit.
     """
     bridge = MPI.Comm.Get_parent()
     bridge.Set_errhandler(MPI.ERRORS_RETURN)
@@ -84,9 +85,8 @@ def wait_to_be_let_in(me: WorkerId, ready_dir: Path, beat: Callable[[], None]) -
     give_up = time.monotonic() + _LET_IN_LIMIT_S
     try:
         while not bridge.Iprobe(0, _COME_IN):
-            if time.monotonic() > give_up:
-                raise Fenced(f"{me} was not let in within {_LET_IN_LIMIT_S:.0f} s")
-            beat()
+            if not expected() or time.monotonic() > give_up:
+                raise Fenced(f"{me} waited to be let in, but nobody is left who would")
             time.sleep(_POLL_S)
         bridge.recv(source=0, tag=_COME_IN)
         return bridge.Merge(True)
@@ -94,11 +94,6 @@ def wait_to_be_let_in(me: WorkerId, ready_dir: Path, beat: Callable[[], None]) -
         raise Fenced(f"{me} is not needed any more: the group changed before it could join") from error
     finally:
         _mark(ready_dir, me).unlink(missing_ok=True)
-
-
-def my_name(names: str) -> WorkerId:
-    """A newcomer's name: the one of its rank among those that were started with it."""
-    return WorkerId.parse(names.split(",")[MPI.COMM_WORLD.rank])
 
 
 def _mark(ready_dir: Path, who: WorkerId) -> Path:

@@ -22,7 +22,7 @@ from ft_horovod.core.errors import Fenced, WorkersLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
-from ft_horovod.membership.board import Phase, Pulse
+from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
 from ft_horovod.membership.horovod_ring import HorovodRing
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
@@ -50,10 +50,17 @@ class UlfmMembership:
         """See `Membership.meet`. A newcomer waits for those who invited it to let it in."""
         if self._world == MPI.COMM_NULL:
             self._pulse.enter(Phase.SPARE)
-            self._world = wait_to_be_let_in(self.me, self._ready_dir, self._pulse.beat)
+            self._world = wait_to_be_let_in(self.me, self._ready_dir, self._inviters_live)
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
         self._pulse.enter(Phase.REGROUP)
         return self._exchange(report) or self.regroup(report)
+
+    def _inviters_live(self) -> bool:
+        """Beat, and look whether anybody on this host is at work in the run."""
+        self._pulse.beat()
+        at_work = (Phase.COMPUTE, Phase.WAIT, Phase.REGROUP, Phase.COMMIT)
+        rows = (self._pulse.board.read(slot) for slot in range(ROWS) if slot != self._pulse.slot)
+        return any(row.pid and row.phase in at_work and lives(row) for row in rows)
 
     def regroup(self, report: Report) -> Facts:
         """See `Membership.regroup`."""

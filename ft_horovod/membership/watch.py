@@ -1,8 +1,9 @@
 """The hang watch: a stuck worker is killed by its neighbour on the host, so that a hang becomes a plain death.
 
 Stuck means that a worker's progress stands still, not that it is slow to answer: the limit is a multiple of the
-longest pause between two of its own beats lately, never below a floor. The watcher counts only time in which it was
-itself awake, so a paused machine does not look like a hung worker. This module decides (`judge`) and acts (`Watch`).
+longest pause between two of its own beats lately, never below a floor. Time does not count in which the worker waited
+for a processor (a busy host is no hang), nor in which the watcher itself was not awake (a paused machine is none
+either). This module decides (`judge`) and acts (`Watch`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ft_horovod.core.config import WatchConfig
-from ft_horovod.membership.board import Board, Phase, Row, lives
+from ft_horovod.membership.board import Board, Phase, Row, lives, starved_s
 
 _TICK_S = 0.05
+_LEAST_S = 0.001  # what a silent tick counts at the least: even on the busiest host a hang is found in the end
 _WARM_STEPS = 2  # a worker's first steps teach what a normal pause is
 _WARM_LIMIT_S = 60.0
 _REGROUP_LIMIT_S = 10.0
@@ -47,11 +49,13 @@ def limit_s(row: Row, steps_seen: int, config: WatchConfig) -> float | None:
 
 
 class Observation:
-    """What one watcher has seen of one neighbour: awake time since its beats last changed."""
+    """What one watcher has seen of one neighbour: time since its beats last changed in which it could have beaten."""
 
-    def __init__(self) -> None:
+    def __init__(self, starved_s: Callable[[int], float] = starved_s):
+        """`starved_s(pid)`: seconds that a process has waited for a processor in all."""
         self.row: Row | None = None
         self.silent_s = 0.0
+        self._starved_s, self._starved_before_s = starved_s, 0.0
         self._steps: set[int] = set()
 
     def see(self, row: Row, awake_s: float) -> None:
@@ -62,7 +66,11 @@ class Observation:
         elif row.beats != self.row.beats:
             self.silent_s = 0.0
         else:
-            self.silent_s += awake_s
+            starved_s = self._starved_s(row.pid)
+            if self.silent_s == 0:
+                self._starved_before_s = starved_s  # the first silent tick is the reference
+            self.silent_s += max(_LEAST_S, awake_s - (starved_s - self._starved_before_s))
+            self._starved_before_s = starved_s
         if len(self._steps) <= _WARM_STEPS:
             self._steps.add(row.step)
         self.row = row
@@ -103,6 +111,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         seen: dict[int, Observation] = {}
+        killed: set[int] = set()
         last = time.monotonic()
         while not self._stop.wait(_TICK_S):
             now = time.monotonic()
@@ -113,7 +122,8 @@ class Watch(threading.Thread):
             observation = seen.setdefault(slot, Observation())
             observation.see(row, awake_s)
             verdict = judge(slot, observation, self._others(slot), self._config)
-            if verdict and lives(row):
+            if verdict and lives(row) and row.pid not in killed:
+                killed.add(row.pid)
                 self._on_kill(verdict, row)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(row.pid, signal.SIGKILL)

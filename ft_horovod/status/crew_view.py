@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ft_horovod.core.identity import Role
 from ft_horovod.status.crew import GONE, Crew, Worker, WorkerState
-from ft_horovod.status.text import BAD, CALM, DIM, GOOD, WARN, duration, heading
+from ft_horovod.status.text import BAD, CALM, DIM, GOOD, WARN, duration, heading, short_name
 
 _LOOKS = {
     WorkerState.STARTED: ("·", DIM),
@@ -30,10 +30,15 @@ _MANY = 32  # with more workers the cells show numbers only
 def crew_section(crew: Crew, now_s: float, width: int, max_rows: int = 16) -> list[Text]:
     """The grid, at most `max_rows` lines under its heading."""
     shorten = _shortener(crew)
+    groups = [
+        (label, [_cell(worker, shorten(worker)) for worker in workers], workers) for label, workers in _groups(crew)
+    ]
+    cell_width = max((cell.cell_len for _, cells, _ in groups for cell in cells), default=1)
     rows: list[Text] = []
-    for label, workers in _groups(crew):
-        cells = [_cell(worker, crew, now_s, shorten(worker)) for worker in workers]
-        rows.extend(_wrap(label, cells, width))
+    for label, cells, workers in groups:
+        for cell, worker in zip(cells, workers, strict=True):
+            cell.append_text(_remark(worker, crew, now_s))
+        rows.extend(_wrap(label, cells, min(cell_width, width - _LABEL), width))
     if len(rows) > max_rows:
         hidden = len(rows) - max_rows + 1
         rows = [*rows[: max_rows - 1], Text(f"{'':{_LABEL}}… {hidden} more rows", style=DIM)]
@@ -57,37 +62,45 @@ def _groups(crew: Crew) -> list[tuple[str, list[Worker]]]:
     return [(label, workers) for label, workers in groups if workers]
 
 
-def _cell(worker: Worker, crew: Crew, now_s: float, name: str) -> Text:
+def _cell(worker: Worker, name: str) -> Text:
+    """A worker without any remark."""
     glyph, style = _LOOKS[worker.state]
     if worker.role is Role.LEADER and worker.state in (WorkerState.TRAINING, WorkerState.FINISHED):
         glyph = "★"
-    number = "?" if worker.number is None else str(worker.number)
-    cell = Text.assemble((f"{glyph} {number}", style), (f" {name}" if name else "", "default"))
+    words = [str(part) for part in (worker.number, name) if part not in (None, "")]
+    return Text.assemble((f"{glyph} {words[0]}", style), *(f" {word}" for word in words[1:]))
+
+
+def _remark(worker: Worker, crew: Crew, now_s: float) -> Text:
+    """What is out of the ordinary."""
     pending = crew.pending.get(worker.name)
     if worker.state is WorkerState.HUNG and pending is not None:
-        cell.append(f" silent {duration(now_s - pending.since_s)}", style=BAD)
-    elif worker.state in GONE:
+        return Text(f" silent {duration(max(0.0, now_s - pending.since_s))}", BAD)
+    if worker.state in GONE:
         where = "" if worker.fate_step is None else f"@{worker.fate_step}"
-        cell.append(f" {worker.fate}{where}", style=WARN if worker.state is WorkerState.LEFT else "red")
-    elif worker.slow_factor is not None:
-        cell.append(f" {worker.slow_factor:.1f}× slow", style=WARN)
-    return cell
+        return Text(f" {worker.fate}{where}", WARN if worker.state is WorkerState.LEFT else "red")
+    if worker.slow_factor is not None:
+        return Text(f" {worker.slow_factor:.1f}x slow", WARN)
+    return Text()
 
 
-def _wrap(label: str, cells: Sequence[Text], width: int) -> list[Text]:
-    """Cells in columns of one width, in as many lines as they need; the label stands on the first."""
-    longest = min(max(cell.cell_len for cell in cells), width - _LABEL)
-    columns = max(1, (width - _LABEL + 2) // (longest + 2))
-    lines = []
-    for start in range(0, len(cells), columns):
-        line = Text(f" {label if start == 0 else '':{_LABEL - 1}}", style=DIM)
-        for index, cell in enumerate(cells[start : start + columns]):
-            cell = cell.copy()
-            cell.truncate(longest, overflow="ellipsis", pad=False)
-            gap = 0 if index == 0 else 2
-            line = Text.assemble(line, " " * gap, cell, " " * (longest - cell.cell_len))
+def _wrap(label: str, cells: Sequence[Text], cell_width: int, width: int) -> list[Text]:
+    """Cells in columns of one width, in as many lines as they need; a long one takes several columns."""
+    stride = cell_width + 2
+    columns = max(1, (width - _LABEL + 2) // stride)
+    lines = [Text.assemble((f" {label:{_LABEL - 1}}", DIM))]
+    used = 0
+    for cell in cells:
+        cell.truncate(width - _LABEL, overflow="ellipsis")
+        needed = -(-(cell.cell_len + 2) // stride)
+        if used and used + needed > columns:
+            lines.append(Text(" " * _LABEL))
+            used = 0
+        lines[-1].append_text(cell)
+        lines[-1].append(" " * (needed * stride - cell.cell_len))
+        used += needed
+    for line in lines:
         line.rstrip()
-        lines.append(line)
     return lines
 
 
@@ -102,19 +115,18 @@ def _shortener(crew: Crew) -> _Shorten:
 
 
 class _Shorten:
-    """A worker's name without what all names share: the one host, or the domain."""
+    """A worker's name without what all names share, the one host or the domain, and without what its number says."""
 
     def __init__(self, only_host: str | None, numbers_only: bool) -> None:
         self._only_host, self._numbers_only = only_host, numbers_only
 
     def __call__(self, worker: Worker) -> str:
-        if self._numbers_only:
-            return ""
         host, _, slot = worker.name.rpartition(":")
+        if worker.number is not None and (self._numbers_only or (host, slot) == (self._only_host, str(worker.number))):
+            return ""
         if host == self._only_host:
             return f":{slot}"
-        name = f"{host.partition('.')[0]}:{slot}"
-        return name if len(name) <= _NAME else "…" + name[1 - _NAME :]
+        return short_name(worker.name, _NAME)
 
 
 def _counts(crew: Crew, host: str | None) -> Text:

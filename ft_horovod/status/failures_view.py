@@ -12,11 +12,12 @@ from rich.text import Text
 from ft_horovod.core.trace import FailureRecovered
 from ft_horovod.status.crew import Pending
 from ft_horovod.status.ledger import median_s, phase_s
-from ft_horovod.status.text import BAD, DIM, STRONG, duration, heading, milliseconds, stacked_bar
+from ft_horovod.status.text import BAD, DIM, STRONG, duration, heading, milliseconds, short_name, stacked_bar
 
-COLOURS = ("magenta", "yellow", "bright_white", "cyan", "blue", "green")
+COLOURS = ("magenta", "yellow", "white", "cyan", "blue", "green")
 _TITLES = ("detect", "shrink", "replan", "restore", "re-init", "redo")
-_BAR_MOST = 40
+_BAR_LEAST, _BAR_MOST = 5, 40
+_NAME_MOST = 18
 
 
 def failures_section(
@@ -31,9 +32,10 @@ def failures_section(
     shown = rows[-max_rows:]
     if not rows:
         return []
-    name_width = min(18, max(6, *(len(row.worker) for row in shown)))
-    fixed = len(_lead("", "", "", name_width)) + sum(max(6, len(t)) + 1 for t in _TITLES) + 8
-    bar_width = min(_BAR_MOST, width - fixed - 2)
+    fixed = len(_lead("", "", "", 0)) + sum(max(6, len(title)) + 1 for title in _TITLES) + 7 + 3
+    longest = max(len(short_name(row.worker)) for row in shown)
+    name_width = max(6, min(longest, _NAME_MOST, width - fixed - _BAR_LEAST))
+    bar_width = min(_BAR_MOST, width - fixed - name_width)
     lines = [heading("failures", _note(failures, pending, len(rows) - len(shown)), width), _titles(name_width)]
     for row in shown:
         if isinstance(row, FailureRecovered):
@@ -46,20 +48,19 @@ def failures_section(
 
 
 def _lead(step: str, worker: str, kind: str, name_width: int) -> str:
-    name = worker if len(worker) <= name_width else "…" + worker[1 - name_width :]
-    return f" {step:>5} {name:<{name_width}} {kind:<5}"
+    return f" {step:>5} {worker:<{name_width}} {kind:<4}"
 
 
 def _titles(name_width: int) -> Text:
     line = Text(_lead("step", "worker", "kind", name_width), style=DIM)
     for title, colour in zip(_TITLES, COLOURS, strict=True):
         line.append(f" {title:>6}", style=colour)
-    line.append(f" {'total':>6} ms", style=DIM)
+    line.append(f" {'total':>6}  in ms", style=DIM)
     return line
 
 
 def _recovered(failure: FailureRecovered, name_width: int, bar_width: int) -> Text:
-    line = Text(_lead(str(failure.step), failure.worker, failure.kind, name_width))
+    line = Text(_lead(str(failure.step), short_name(failure.worker, name_width), failure.kind, name_width))
     phases = phase_s(failure)
     for title, seconds in zip(_TITLES, phases, strict=True):
         line.append(f" {milliseconds(seconds):>{max(6, len(title))}}", style=DIM if seconds < 5e-5 else "")
@@ -71,7 +72,7 @@ def _recovered(failure: FailureRecovered, name_width: int, bar_width: int) -> Te
 
 def _pending(pending: Pending, now_s: float, name_width: int) -> Text:
     step = "" if pending.step is None else str(pending.step)
-    line = Text(_lead(step, pending.worker, pending.kind, name_width))
+    line = Text(_lead(step, short_name(pending.worker, name_width), pending.kind, name_width))
     line.append(f" not over, {duration(max(0.0, now_s - pending.since_s))} so far", style=BAD)
     if pending.silent_s is not None:
         line.append(f"; killed after {duration(pending.silent_s)} of silence", style=DIM)

@@ -11,7 +11,20 @@ from ft_horovod.status.failures_view import failures_section
 from ft_horovod.status.plain import OUTCOMES
 from ft_horovod.status.run_state import RunState
 from ft_horovod.status.summary import Summary
-from ft_horovod.status.text import BAD, DIM, GOOD, STRONG, WARN, Fit, duration, goodput_style, percent
+from ft_horovod.status.text import (
+    BAD,
+    DIM,
+    GOOD,
+    STRONG,
+    UNKNOWN,
+    WARN,
+    Fit,
+    duration,
+    folded,
+    goodput_style,
+    percent,
+    plural,
+)
 
 _FAILURES = 20
 _LABEL = 12
@@ -24,7 +37,9 @@ def final_view(state: RunState, summary: Summary, run_dir: Path | None = None) -
 
 def _lines(state: RunState, summary: Summary, run_dir: Path | None, width: int) -> list[Text]:
     end_s = state.ledger.last_event_s or 0.0
+    room = width - _LABEL - 1
     rows = [
+        *_folded("reason", summary.message, room, WARN),
         ("accuracy", _accuracy(summary)),
         ("final loss", _or_unknown(None if summary.final_loss is None else f"{summary.final_loss:.4f}")),
         ("samples", _samples(summary)),
@@ -32,7 +47,7 @@ def _lines(state: RunState, summary: Summary, run_dir: Path | None, width: int) 
         ("workers", Text(f"{summary.workers_started} started, {summary.workers_finished} finished")),
         ("failures", _failures(summary, len(state.pending))),
         ("weights", _weights(summary)),
-        *_places(state, run_dir),
+        *_places(state, run_dir, room),
     ]
     lines = [Text(), _title(state, summary), Text()]
     lines.extend(Text.assemble((f" {name:{_LABEL}}", DIM), value) for name, value in rows)
@@ -56,13 +71,11 @@ def _title(state: RunState, summary: Summary) -> Text:
         mark.append(f"  {summary.steps:,}{planned} steps in {duration(summary.wall_s)}", style=STRONG)
     if state.run is not None:
         mark.append(f"  {state.run.run}", style=DIM)
-    if summary.message:
-        mark.append(f"  {summary.message}", style=WARN)
     return mark
 
 
 def _or_unknown(value: str | None) -> Text:
-    return Text("–", DIM) if not value else Text(value)
+    return Text(UNKNOWN, DIM) if not value else Text(value)
 
 
 def _accuracy(summary: Summary) -> Text:
@@ -78,7 +91,7 @@ def _samples(summary: Summary) -> Text:
 
 def _weights(summary: Summary) -> Text:
     if summary.weights_sha256 is None:
-        return Text("–", DIM)
+        return Text(UNKNOWN, DIM)
     words = {
         True: ("  the same on every member", GOOD),
         False: ("  NOT the same on every member", BAD),
@@ -89,7 +102,7 @@ def _weights(summary: Summary) -> Text:
 
 def _goodput(summary: Summary) -> Text:
     if summary.goodput is None or summary.wall_s is None or summary.other_s is None:
-        return Text("–", DIM)
+        return Text(UNKNOWN, DIM)
     parts = (
         f"  {duration(summary.useful_s)} useful of {duration(summary.wall_s)}; "
         f"recovery {duration(summary.recovery_s)}, other {duration(summary.other_s)}"
@@ -108,14 +121,19 @@ def _failures(summary: Summary, pending: int) -> Text:
     if pending:
         line.append(f", {pending} not recovered", style=BAD)
     if spares:
-        line.append(f", {spares} lost spares besides", style=DIM)
+        line.append(f"; {plural(spares, 'spare')} lost besides", style=DIM)
     return line
 
 
-def _places(state: RunState, run_dir: Path | None) -> list[tuple[str, Text]]:
-    places = (
-        [] if run_dir is None else [("run folder", Text(str(run_dir))), ("", Text("trace.jsonl, summary.json", DIM))]
-    )
+def _places(state: RunState, run_dir: Path | None, room: int) -> list[tuple[str, Text]]:
+    places = []
+    if run_dir is not None:
+        places = [*_folded("run folder", str(run_dir), room), ("", Text("trace.jsonl, summary.json, logs/", DIM))]
     if state.commit is not None and state.commit.path is not None:
-        places.append(("last commit", Text(f"step {state.commit.step:,}: {state.commit.path}")))
+        places += _folded("last commit", f"step {state.commit.step:,}: {state.commit.path}", room)
     return places
+
+
+def _folded(name: str, text: str, room: int, style: str = "") -> list[tuple[str, Text]]:
+    """A row of as many lines as its text needs."""
+    return [(name if i == 0 else "", Text(line, style)) for i, line in enumerate(folded(text, room))]

@@ -28,7 +28,7 @@ from ft_horovod.core.trace import (
     WorkerStarted,
 )
 from ft_horovod.status.ledger import PHASES, phase_s
-from ft_horovod.status.text import duration, milliseconds, size
+from ft_horovod.status.text import duration, milliseconds, one_line, plural, short_name, size
 
 TIER_NAMES = {
     "peer": "in the peers",
@@ -65,6 +65,11 @@ def plain_line(event: AnyEvent) -> str | None:
             return None
 
 
+def recovered_line(event: FailureRecovered) -> str:
+    """A recovery without its phases."""
+    return f"recovered from {event.kind} of {short_name(event.worker)} in {duration(event.total_s)}"
+
+
 def _about_the_run(
     event: RunStarted | TrainingStarted | Evaluated | TrainingFinished | TrainingStopped | RunFinished,
 ) -> str:
@@ -80,42 +85,43 @@ def _about_the_run(
         case Evaluated():
             return f"accuracy {event.accuracy * 100:.2f} % of {event.samples:,} after {event.step} steps"
         case TrainingFinished():
-            samples = "each exactly as planned" if event.samples_exact else "NOT as planned"
-            return f"trained {event.step} steps: loss {event.final_loss:.4f}, {event.samples:,} samples, {samples}"
+            samples = f"{event.samples:,} samples, {'each exactly' if event.samples_exact else 'NOT'} as planned"
+            return f"trained {plural(event.step, 'step')}: loss {event.final_loss:.4f}, {samples}"
         case TrainingStopped():
-            return f"training stopped after {event.step} steps: {event.reason}"
+            return f"training stopped after {event.step} steps: {one_line(event.reason)}"
         case RunFinished():
-            return f"run {OUTCOMES[event.outcome]}" + (f": {event.message}" if event.message else "")
+            return f"run {OUTCOMES[event.outcome]}" + (f": {one_line(event.message)}" if event.message else "")
 
 
 def _about_workers(event: ViewAgreed | WorkerStarted | WorkerLeft | WorkerFailed | SlowDetected) -> str:
     match event:
         case ViewAgreed():
-            members, spares = len(event.layout.members), len(event.layout.spares)
-            return f"view {event.epoch} ({event.reason}) from step {event.step}: {members} members, {spares} spares"
+            sizes = f"{plural(len(event.layout.members), 'member')}, {plural(len(event.layout.spares), 'spare')}"
+            return f"view {event.epoch} ({event.reason}) from step {event.step}: {sizes}"
         case WorkerStarted():
-            return f"worker {event.number}, {event.worker}, has come (pid {event.pid})"
+            return f"{short_name(event.worker)} has come (pid {event.pid})"
         case WorkerLeft():
-            return f"{event.worker} handed over and left at step {event.step}"
+            return f"{short_name(event.worker)} handed over and left at step {event.step}"
         case WorkerFailed():
-            return f"{event.worker} ended with an error of its own (exit {event.exit_code}): {event.message}"
+            return f"{short_name(event.worker)} failed by itself (exit {event.exit_code}): {one_line(event.message)}"
         case SlowDetected():
-            return f"{event.worker} is {event.factor:.1f} times slower than its group"
+            return f"{short_name(event.worker)} is {event.factor:.1f} times slower than its group"
 
 
 def _about_failures(event: FaultInjected | HangDetected | WorkerLost | FailureRecovered) -> str:
     match event:
         case FaultInjected():
             span = f" for {duration(event.duration_s)}" if event.duration_s is not None else ""
-            return f"fault: {event.kind} {event.worker}{span} in step {event.step}"
+            return f"fault: {event.kind} {short_name(event.worker)}{span} in step {event.step}"
         case HangDetected():
-            return f"{event.worker} stood still for {duration(event.silent_s)} in {event.phase}: killed by {event.by}"
+            silence = f"stood still for {duration(event.silent_s)} in {event.phase}"
+            return f"{short_name(event.worker)} {silence}: killed by {short_name(event.by)}"
         case WorkerLost():
-            return f"lost {event.worker}, a {event.role}, at step {event.step} ({event.kind})"
+            return f"lost {short_name(event.worker)}, a {event.role}, at step {event.step} ({event.kind})"
         case FailureRecovered():
             pairs = zip(PHASES, phase_s(event), strict=True)
             phases = ", ".join(f"{phase} {milliseconds(seconds)}" for phase, seconds in pairs)
-            return f"recovered from {event.kind} of {event.worker} in {duration(event.total_s)} (ms: {phases})"
+            return f"{recovered_line(event)} (ms: {phases})"
 
 
 def _about_commits(event: CommitWritten | CommitFailed) -> str:
@@ -124,7 +130,7 @@ def _about_commits(event: CommitWritten | CommitFailed) -> str:
             cost = f"{size(event.size_bytes)} in {duration(event.write_s)}, stall {duration(event.stall_s)}"
             return f"commit of step {event.step} {TIER_NAMES[event.tier]}: {cost}"
         case CommitFailed():
-            return f"commit of step {event.step} FAILED: {event.problem}"
+            return f"commit of step {event.step} FAILED: {one_line(event.problem)}"
 
 
 class PlainPrinter:

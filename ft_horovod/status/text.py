@@ -5,6 +5,8 @@ Knows widths and colours, nothing of runs.
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 GOOD, WARN, BAD, CALM, DIM, STRONG = "green", "yellow", "bold red", "blue", "bright_black", "bold"
+
+UNKNOWN = "-"
 
 _TICKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = "▏▎▍▌▋▊▉█"
@@ -69,6 +73,29 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
+def short_name(worker: str, most: int = 1000) -> str:
+    """A worker's name without its host's domain, in at most so many cells; addresses stay whole."""
+    host, colon, slot = worker.rpartition(":")
+    first, _, domain = host.partition(".")
+    name = worker if not domain or first.isdigit() else f"{first}{colon}{slot}"
+    return name if len(name) <= most else "…" + name[len(name) - most + 1 :]
+
+
+def one_line(message: str) -> str:
+    """A message of several lines as one."""
+    return " | ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def folded(text: str, width: int) -> list[str]:
+    """All of a text in lines of at most `width` cells: for what is to be copied, and must not be cut."""
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, max(8, width)) or [""]]
+
+
+def plural(count: int, noun: str) -> str:
+    """As 1 spare, 2 spares."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def goodput_style(share: float | None) -> str:
     """Green from 95 %, yellow from 80 %."""
     if share is None:
@@ -82,7 +109,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(values), max(values)
     scale = (len(_TICKS) - 1) / (high - low) if high > low else 0.0
     return "".join(_TICKS[round((value - low) * scale)] for value in values)

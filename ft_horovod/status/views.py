@@ -8,10 +8,10 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ft_horovod.core.trace import AnyEvent
+from ft_horovod.core.trace import AnyEvent, FailureRecovered
 from ft_horovod.status.crew_view import crew_section
 from ft_horovod.status.failures_view import failures_section
-from ft_horovod.status.plain import TIER_NAMES, plain_line
+from ft_horovod.status.plain import TIER_NAMES, plain_line, recovered_line
 from ft_horovod.status.run_state import RunState
 from ft_horovod.status.text import (
     BAD,
@@ -19,6 +19,7 @@ from ft_horovod.status.text import (
     DIM,
     GOOD,
     STRONG,
+    UNKNOWN,
     WARN,
     amount,
     clock,
@@ -26,6 +27,7 @@ from ft_horovod.status.text import (
     goodput_style,
     heading,
     percent,
+    plural,
     sparkline,
     spread,
 )
@@ -47,7 +49,7 @@ def live_lines(state: RunState, now_s: float, width: int, height: int | None = N
     room -= len(head) + len(crew) + 1
     failures = failures_section(state.failures, state.pending, now_s, width, max_rows=max(1, min(8, room - 6)))
     room -= len(failures) + 1
-    events = _events(state, width, min(_EVENTS, room - 2))
+    events = _events(state, width, _EVENTS if height is None else min(2 * _EVENTS, room - 2))
     lines = [*head, Text(), *crew]
     for section in (failures, events):
         lines.extend([Text(), *section] if section else [])
@@ -65,10 +67,11 @@ def _header(state: RunState, now_s: float, width: int) -> list[Text]:
     end_s = now_s if state.outcome is None else state.outcome.time_s
     badge.append(f"   {clock(end_s - run.time_s)}", style=STRONG)
     title = Text.assemble((" ft-horovod ", "bold reverse"), "  ", (run.run, STRONG))
-    spares = f" + {run.spares} spares" if run.spares else ""
-    facts = f" {run.model} on {run.data} · batch {run.batch_size} · {run.launcher} · {run.workers} workers{spares}"
-    if state.training is not None:
-        facts += f" · {state.training.parameters / 1e6:.1f} M parameters"
+    spares = f" + {plural(run.spares, 'spare')}" if run.spares else ""
+    workers = f"{plural(run.workers, 'worker')}{spares}"
+    facts = f" {run.model} on {run.data} · batch {run.batch_size} · {run.launcher} · {workers}"
+    size = f" · {state.training.parameters / 1e6:.1f} M parameters" if state.training else ""
+    facts += size if len(facts) + len(size) < width else ""
     return [spread(title, badge, width - 1), Text(facts, style=DIM)]
 
 
@@ -98,7 +101,7 @@ def _bar_line(state: RunState, now_s: float, width: int) -> Text:
     if progress.steps is None:
         return Text(" " + "━" * (width - 2), style=DIM)
     share = min(1.0, progress.step / progress.steps)
-    words = f"{progress.step:,}/{progress.steps:,}  {int(share * 100)} %"
+    words = f"{progress.step:,}/{progress.steps:,}  {progress.step * 100 // progress.steps} %"
     eta_s = progress.eta_s()
     if progress.step < progress.steps and eta_s is not None and state.outcome is None:
         words += f"  ETA {clock(eta_s - (now_s - (progress.last_step_s or now_s)))}"
@@ -113,15 +116,15 @@ def _tiles(state: RunState, now_s: float, width: int) -> list[Text]:
     """The figures that matter, each under its name; the curve of the loss takes what room is left."""
     progress = state.progress
     speed, goodput = progress.samples_per_s, state.ledger.goodput_so_far()
-    epochs = "–" if progress.data_epoch is None else f"{progress.data_epoch + 1} of {progress.data_epochs}"
+    epochs = UNKNOWN if progress.data_epoch is None else f"{progress.data_epoch + 1} of {progress.data_epochs}"
     tiles = [
-        ("throughput", Text("–" if speed is None else f"{amount(speed)} samples/s", STRONG)),
-        ("goodput", Text("–" if goodput is None else percent(goodput), f"bold {goodput_style(goodput)}")),
+        ("throughput", Text(UNKNOWN if speed is None else f"{amount(speed)} samples/s", STRONG)),
+        ("goodput", Text(UNKNOWN if goodput is None else percent(goodput), f"bold {goodput_style(goodput)}")),
         ("last commit", _commit(state, now_s)),
         ("epoch", Text(epochs, STRONG)),
-        ("view", Text("–" if state.crew.epoch is None else str(state.crew.epoch), STRONG)),
+        ("view", Text(UNKNOWN if state.crew.epoch is None else str(state.crew.epoch), STRONG)),
     ]
-    loss = Text("–" if progress.loss is None else f"{progress.loss:.4f}", STRONG)
+    loss = Text(UNKNOWN if progress.loss is None else f"{progress.loss:.4f}", STRONG)
     taken = sum(max(len(name), value.cell_len) + 3 for name, value in tiles)
     curve = sparkline(progress.losses.values, min(48, width - taken - loss.cell_len - 3))
     loss.append(f" {curve}" if len(curve) > 3 else "", style="cyan")
@@ -131,6 +134,8 @@ def _tiles(state: RunState, now_s: float, width: int) -> list[Text]:
         names.append(f"{name:{cells}}", style=DIM)
         values.append_text(value)
         values.append(" " * (cells - value.cell_len))
+    names.rstrip()
+    values.rstrip()
     return [names, values]
 
 
@@ -138,14 +143,13 @@ def _commit(state: RunState, now_s: float) -> Text:
     if state.commit is None:
         return Text("none yet", DIM)
     age_s = max(0.0, now_s - state.commit.time_s)
-    return Text.assemble(
-        (f"{state.commit.step:,}", STRONG), f" {TIER_NAMES[state.commit.tier]}, {duration(round(age_s))} ago"
-    )
+    ago = f"{age_s:.0f} s" if age_s < 99.5 else clock(age_s)
+    return Text.assemble((f"{state.commit.step:,}", STRONG), f" {TIER_NAMES[state.commit.tier]}, {ago} ago")
 
 
 def _events(state: RunState, width: int, rows: int) -> list[Text]:
     """The newest noteworthy events, newest last."""
-    told = [(event, line) for event in state.recent if (line := plain_line(event)) is not None]
+    told = [(event, line) for event in state.recent if (line := _event_line(event)) is not None]
     if rows < 1 or not told:
         return []
     start_s = state.run.time_s if state.run else told[0][0].time_s
@@ -153,6 +157,10 @@ def _events(state: RunState, width: int, rows: int) -> list[Text]:
     for event, line in told[-rows:]:
         lines.append(Text.assemble((f" {event.time_s - start_s:8.2f} s  ", DIM), (line, _event_style(event))))
     return lines
+
+
+def _event_line(event: AnyEvent) -> str | None:
+    return recovered_line(event) if isinstance(event, FailureRecovered) else plain_line(event)
 
 
 def _event_style(event: AnyEvent) -> str:

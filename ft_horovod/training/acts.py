@@ -49,7 +49,7 @@ class Acts:
         wishes: Wishes,
         between: Between,
     ):
-        """`between(step, typical_s)` is called as each step begins: fault injection hooks in there."""
+        """`between(step, typical_s)` is called as each step begins, once: fault injection hooks in there."""
         self._flat, self._test, self._work, self._every = flat, test, work, config.eval_every_epochs
         self._trace, self._pulse, self._keeper, self._between = trace, pulse, keeper, between
         self.wishes = wishes
@@ -98,9 +98,10 @@ class Acts:
 
     def _step(self, leaving: bool) -> bool:
         step = self.progress.step
-        self.pace.begin(step)
+        first_try = self.pace.begin(step)
         self._pulse.enter(Phase.COMPUTE, step)
-        self._between(step, self.pace.typical_s)
+        if first_try:
+            self._between(step, self.pace.typical_s)
         mine = self._work.gradients(step)
         total = self._work.sum_up("control", self.wishes.add_to(mine, leaving=leaving))
         rate = self._work.update(step)

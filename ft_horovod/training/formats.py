@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -159,24 +160,18 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module}.{name} has no place in it") from None
 
 
-def _dtype(code: str, align: int = 0, copy: int = 0) -> np.dtype[np.generic]:
-    """As numpy.dtype, which since 2.4 warns about the integers that CIFAR-10's files give for the flags."""
-    return np.dtype(code, align=bool(align), copy=bool(copy))
-
-
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
 def _maker(array: npt.NDArray[np.float64], protocol: int) -> Callable[..., object]:
     """The function of numpy's that a pickle calls to make an array: it has no public name."""
-    function: Callable[..., object] = array.__reduce_ex__(protocol)[0]
-    return function
+    return cast(Callable[..., object], array.__reduce_ex__(protocol)[0])
 
 
 _PICKLED: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _maker(np.empty(1), 2),
     ("numpy.core.numeric", "_frombuffer"): _maker(np.empty(1), 5),
     ("_codecs", "encode"): _latin1,

@@ -6,7 +6,6 @@ and it knows nothing of crops or batches.
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import zlib
@@ -56,8 +55,9 @@ def list_images(root: Path) -> ImageFolder:
 def check_images(folder: ImageFolder) -> None:
     """Decode up to 1,000 images, spread evenly over the folder. Raises ConfigError naming the first damaged one."""
     files = [path for path, _ in folder.train + folder.test]
+    count = min(len(files), CHECK_FILES)
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        for _ in pool.map(_check_image, files[:: math.ceil(len(files) / CHECK_FILES)]):
+        for _ in pool.map(_check_image, [files[i * len(files) // count] for i in range(count)]):
             pass
 
 
@@ -96,7 +96,7 @@ def _list_split(folder: Path) -> tuple[tuple[str, ...], tuple[tuple[str, int], .
         before = len(files)
         for parent, _, names in sorted(os.walk(folder / name, followlinks=True)):
             found = sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES))
-            files.extend((os.path.join(parent, n), label) for n in found)
+            files.extend((f"{parent}{os.sep}{n}", label) for n in found)
         if len(files) == before:
             raise ConfigError("has no images", source=str(folder / name))
     return classes, tuple(files)

@@ -25,6 +25,7 @@ class Injector:
     def __init__(self, faults: Sequence[PlannedFault], trace: TraceFile, name: str, grow: Callable[[], None]):
         """`grow` asks for a newcomer; only a leader is asked to."""
         self._faults, self._trace, self._name, self._grow = list(faults), trace, name, grow
+        self._kills = [fault for fault in faults if fault.kind == "kill"]
         self._number: int | None = None
         self._role: tuple[Role, int | None] = (Role.SPARE, None)
         self._step = 0
@@ -40,9 +41,9 @@ class Injector:
             self._clock = threading.Thread(target=self._strike_by_time, name="fault-clock", daemon=True)
             self._clock.start()
 
-    def kills(self, number: int) -> bool:
-        """Whether the schedule kills the worker of this number."""
-        return any(fault.kind == "kill" and fault.worker == number for fault in self._faults)
+    def kills(self, number: int, role: Role) -> bool:
+        """Whether the schedule kills the worker of this number, or whoever has its role."""
+        return any(kill.worker == number or kill.role == role.value for kill in self._kills)
 
     def at_step(self, step: int, typical_s: float) -> None:
         """`step` begins, and will take about `typical_s`."""

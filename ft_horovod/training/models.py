@@ -41,13 +41,13 @@ class LocalBatchNorm2d(nn.BatchNorm2d):
     a batch has no variance, and torch would raise ValueError.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Normalise `[batch, channels, h, w]`, over batch and map when training."""
-        if self.training and input.numel() == input.shape[1]:
+        if self.training and x.numel() == x.shape[1]:
             return functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+                x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
-        return super().forward(input)
+        return super().forward(x)
 
 
 class FixedNorm2d(FrozenBatchNorm2d):
@@ -58,6 +58,8 @@ class FixedNorm2d(FrozenBatchNorm2d):
     Smith, Batch Normalization Biases Residual Blocks Towards the Identity Function, 2020), but it is slow.
     """
 
+    weight: nn.Parameter
+    bias: nn.Parameter
     running_mean: Tensor
     running_var: Tensor
 
@@ -107,8 +109,8 @@ class TinyNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(module, TinyBlock):
-                nn.init.zeros_(module.bn2.weight)
+            elif isinstance(module, TinyBlock) and isinstance(module.bn2, FixedNorm2d):
+                nn.init.zeros_(module.bn2.weight)  # nothing else keeps it from exploding; with the others it is slower
 
     def forward(self, x: Tensor) -> Tensor:
         """`[batch, channels, h, w]` to logits `[batch, classes]`."""
@@ -121,8 +123,8 @@ def build_model(config: ModelConfig, classes: int, channels: int, seed: int) -> 
     """The network `config` names, on the CPU, in training mode: images `[batch, channels, h, w]` to `[batch, classes]`.
 
     Parameters depend on the arguments alone (bit for bit, given the same torch and kind of CPU), and the global random
-    state is left as it was. The last scale of each residual branch starts at 0 (Goyal et al. 2017). With other than 3
-    channels the first convolution is one for as many: its He initialisation counts outputs, so it stays right.
+    state is left as it was. The last scale of a ResNet's residual branches starts at 0 (Goyal et al. 2017). With other
+    than 3 channels the first convolution is one for as many: its He initialisation counts outputs, so it stays right.
 
     Raises ValueError when `classes` or `channels` is not positive.
     """
@@ -130,12 +132,12 @@ def build_model(config: ModelConfig, classes: int, channels: int, seed: int) -> 
         raise ValueError(f"a model needs classes and channels, got {classes} and {channels}")
     norm = _norm_layer(config.norm)
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would touch the GPUs'
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would touch the GPUs'
         if config.name == "tiny":
             model: TinyNet | ResNet = TinyNet(classes, channels, norm)
         else:
             model = _resnet(config.name, classes, channels, norm)
-        if config.norm == "frozen":
+        if isinstance(model.bn1, FixedNorm2d):
             _measure_stem(model.conv1, model.bn1)
         return model
 

@@ -23,6 +23,7 @@ class _Loss:
 
     worker: WorkerId
     kind: Kind
+    step: int
     seen_at: float
     detect_s: float
     noticed_s: float
@@ -43,8 +44,16 @@ class Outage:
         """The work in hand is given up or done; the group is about to be asked who lives."""
         self._left_at = time.time()
 
-    def add(self, lost: Sequence[WorkerId], facts: Facts, kinds: dict[WorkerId, Kind], fallback_at: float) -> None:
-        """Open the books for members that are gone. `fallback_at`: the last time all was well."""
+    def add(
+        self,
+        lost: Sequence[WorkerId],
+        facts: Facts,
+        kinds: dict[WorkerId, Kind],
+        *,
+        step: int,
+        fallback_at: float,
+    ) -> None:
+        """Open the books for members that are gone in `step`. `fallback_at`: the last time all was well."""
         noticed = min((r.noticed_at for r in facts.reports if r.noticed_at), default=self._left_at)
         for worker in lost:
             seen = max((r.last_seen[str(worker)] for r in facts.reports if str(worker) in r.last_seen), default=fallback_at)
@@ -53,6 +62,7 @@ class Outage:
                 _Loss(
                     worker,
                     kinds[worker],
+                    step,
                     seen,
                     detect_s=self._left_at - seen,
                     noticed_s=max(0.0, self._left_at - max(noticed, seen)),
@@ -66,7 +76,7 @@ class Outage:
                 loss.phases[name] = loss.phases.get(name, 0.0) + seconds
 
     def close(self) -> list[dict[str, object]]:
-        """A step is finished: the fields of `FailureRecovered` but for step and epoch, one set for each loss."""
+        """A step is finished: the fields of `FailureRecovered` but for the epoch, one set for each loss."""
         now = time.time()
         closed: list[dict[str, object]] = []
         for loss in self._losses:
@@ -76,6 +86,7 @@ class Outage:
                 {
                     "kind": loss.kind,
                     "worker": str(loss.worker),
+                    "step": loss.step,
                     "detect_s": loss.detect_s,
                     "noticed_s": loss.noticed_s,
                     **phases,

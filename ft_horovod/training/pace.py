@@ -23,10 +23,12 @@ class Pace:
         """Median of the last undisturbed steps; 0 before the first."""
         return statistics.median(self._undisturbed) if self._undisturbed else 0.0
 
-    def begin(self, step: int) -> None:
-        """A step begins, or is done again after a failure: then its time goes on."""
-        if step != self._step:
-            self._step, self._begun_at, self._disturbed = step, time.monotonic(), False
+    def begin(self, step: int) -> bool:
+        """A step begins; False when it is done again after a failure: then its time goes on."""
+        if step == self._step:
+            return False
+        self._step, self._begun_at, self._disturbed = step, time.monotonic(), False
+        return True
 
     def disturb(self, step: int) -> None:
         """The group changed while `step` was in hand."""

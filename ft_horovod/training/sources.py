@@ -160,9 +160,9 @@ class SyntheticSource:
         """See `Source`."""
         labels = torch.from_numpy(_checked(indices, len(self)) % SYNTHETIC_CLASSES)
         images = self._means[labels]
-        for image, index in zip(images, indices.tolist(), strict=True):
+        for i, index in enumerate(indices.tolist()):
             rng = np.random.default_rng((self._look.seed, 1, self._part, index))
-            image += torch.from_numpy(rng.standard_normal(tuple(image.shape), np.float32))
+            images[i] += torch.from_numpy(rng.standard_normal(tuple(images[i].shape), np.float32))
         if self._look.augment:
             images = crop_and_flip(images, self._look.seed, epoch, indices, flip=self._look.flip)
         return Batch(self._look.normalise(images), labels, indices.copy())

@@ -39,7 +39,7 @@ class Surroundings:
     last_seen: Callable[[], Mapping[str, float]]  # the host's workers -> Unix time of their last sign of life
     hung: Callable[[], tuple[str, ...]]  # workers this process has killed because they were stuck
     on_layout: Callable[[Layout, Roster], None]  # told about each new layout: the watch and the faults depend on it
-    kills: Callable[[int], bool]  # whether the fault schedule kills the worker of this number
+    kills: Callable[[int, Role], bool]  # whether the fault schedule kills the worker of this number or role
     stand_by_beat: Callable[[], None]  # called all the time while a spare waits
 
 
@@ -110,8 +110,8 @@ class Trainer:
         self._roster.learn(facts)
         lost = [worker for worker in before.workers if worker not in facts.workers] if before else []
         plan = self._plan(facts, before, lost)
-        self._open_books(facts, before, lost, plan.step)
         newest = max((report.progress for report in facts.reports), key=lambda progress: progress.act)
+        self._open_books(facts, before, lost, newest.step)
         newcomers = self._roster.newcomers(plan.layout, newest.goal or self._config.layout.workers)
         if any(report.invite for report in facts.reports) and newcomers and not self._membership.invited:
             self._membership.invite(newcomers)
@@ -168,10 +168,11 @@ class Trainer:
             return
         hung = {name for report in facts.reports for name in report.hung}
         kinds: dict[WorkerId, Kind] = {
-            worker: "hang" if str(worker) in hung else "kill" if self._around.kills(self._roster.number(worker)) else "lost"
+            worker: "hang" if str(worker) in hung else "kill" if self._around.kills(self._roster.number(worker), before.role(worker)[0]) else "lost"
             for worker in lost
         }
-        self._outage.add([worker for worker in lost if worker in before.members], facts, kinds, self._well_at)
+        members = [worker for worker in lost if worker in before.members]
+        self._outage.add(members, facts, kinds, step=step, fallback_at=self._well_at)
         if self._me == facts.reports[0].worker:
             for worker in lost:
                 role = before.role(worker)[0].value
@@ -190,8 +191,7 @@ class Trainer:
         """An act is finished: whatever failed before it is over."""
         for failure in self._outage.close():
             if self._leads:
-                step = self._acts.progress.step
-                self._around.trace.emit(FailureRecovered, step=step, epoch=self._epoch, **failure)
+                self._around.trace.emit(FailureRecovered, epoch=self._epoch, **failure)
         self._well_at = time.time()
 
 

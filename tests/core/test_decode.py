@@ -120,7 +120,7 @@ BAD = [
     # Values.
     ("cars: 0", "t.yaml:1: cars: expected int >= 1"),
     ("engine:\n  power: -0.0", "t.yaml:2: engine.power: expected float > 0.0"),
-    ("cars: 1\nengine: {kind: horse}", "t.yaml:2: engine.kind: invalid enum value 'horse'; expected one of diesel, steam"),
+    ("cars: 1\nengine: {kind: ox}", "t.yaml:2: engine.kind: invalid enum value 'ox'; expected one of diesel, steam"),
     ("grade: c", "t.yaml:1: grade: invalid enum value 'c'; expected one of a, b"),
     ("name: y\ncars: 101", "t.yaml:1: too many cars"),
     ("length: .nan", f"t.yaml:1: length: {NUMBER}"),
@@ -169,7 +169,7 @@ def test_plain_values_have_no_lines() -> None:
     assert convert({"cars": 4}, Train, source="flags") == Train(cars=4)
     with pytest.raises(ConfigError, match=r"^flags: engine\.power: expected float, got str$"):
         convert({"engine": {"power": "1"}}, Train, source="flags")
-    with pytest.raises(ConfigError, match="^flags: not text: "):
+    with pytest.raises(ConfigError, match=r"^flags: not text: "):
         convert({"engine": {"kind": "\udcff"}}, Train, source="flags")  # an argument of the process that is no UTF-8
 
 

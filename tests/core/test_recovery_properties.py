@@ -75,7 +75,7 @@ def test_the_plan_depends_on_no_order_of_sets_or_mappings(s: Situation, rng: ran
 @given(situations())
 def test_strangers_and_steps_of_those_who_hold_nothing_change_nothing(s: Situation) -> None:
     stranger = WorkerId("stranger", 3)
-    others = {one: 99 for one in (*s.layout.spares, *s.joining, *s.lost, stranger)}
+    others = dict.fromkeys((*s.layout.spares, *s.joining, *s.lost, stranger), 99)
     told_more = replace(s, lost=(*s.lost, stranger), leaving=(*s.leaving, stranger), steps={**others, **s.steps})
     assume(not is_quorum_lost(s))
     assert told_more.plan() == s.plan()

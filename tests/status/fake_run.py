@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from ft_horovod.core.identity import WorkerId
@@ -27,6 +28,7 @@ from ft_horovod.core.trace import (
     WorkerLeft,
     WorkerLost,
     WorkerStarted,
+    encode,
 )
 
 WEIGHTS = "3f2a91bc5d" + "0" * 54
@@ -110,8 +112,11 @@ class FakeRun:
     def strike(
         self, victim: WorkerId | None = None, kind: Literal["kill", "hang"] = "kill", *, recovered: bool = True
     ) -> FakeRun:
-        """A member dies or hangs in the middle of the step in hand; the others recover and finish it, or not yet."""
-        victim = victim or self.layout.members[-1]
+        """A member dies or hangs in the middle of the step in hand; the others recover and finish it, or not yet.
+
+        Unless told whom, the last backup of the largest stage.
+        """
+        victim = victim or max(self.layout.groups, key=lambda group: len(group.members)).members[-1]
         struck_s = self.now_s + 0.4 * self.step_s
         self._at(struck_s, FaultInjected, by=str(victim), kind=kind, worker=str(victim), step=self.step)
         if not recovered:
@@ -162,7 +167,7 @@ class FakeRun:
         """A newcomer comes in, as a spare that fills a gap if there is one."""
         worker = WorkerId(self.roster[0].host, slot, 1)
         self.roster.append(worker)
-        self._worker_started(worker, len(self.roster) - 1, late=True)
+        self._worker_started(worker, None)
         self.layout, self.epoch = self._recovered_layout(joining=[worker]), self.epoch + 1
         self._view("change")
         return self
@@ -198,10 +203,9 @@ class FakeRun:
     def _at(self, time_s: float, event: type[AnyEvent], /, **fields: object) -> None:
         self.events.append(event(**{"time_s": time_s, "by": self.leader, **fields}))
 
-    def _worker_started(self, worker: WorkerId, number: int, *, late: bool = False) -> None:
-        name = str(worker)
-        place = {"number": number, "host": worker.host, "pid": 4000 + number, "late": late}
-        self._at(self.now_s, WorkerStarted, by=name, worker=name, **place)
+    def _worker_started(self, worker: WorkerId, number: int | None) -> None:
+        who = {"by": str(worker), "worker": str(worker), "host": worker.host, "pid": 4000 + self.roster.index(worker)}
+        self._at(self.now_s, WorkerStarted, number=number, late=number is None, **who)
 
     def _view(self, reason: str) -> None:
         self._at(self.now_s, ViewAgreed, epoch=self.epoch, layout=self.layout, step=self.step, reason=reason)
@@ -215,7 +219,7 @@ class FakeRun:
 
     def _recovered_layout(self, **changes: Sequence[WorkerId]) -> Layout:
         goal = Goal(tuple(len(group.members) for group in place(self.roster, self.members, self.stages).groups))
-        steps = {worker: self.step for worker in self.layout.workers}
+        steps = dict.fromkeys(self.layout.workers, self.step)
         return recover(self.layout, goal, steps, **changes).layout
 
 
@@ -228,3 +232,12 @@ def killed_and_hung(steps: int = 100, **shape: object) -> FakeRun:
         run.lose_spare()
     run.strike()
     return run.train(steps - run.step).evaluate().finish()
+
+
+def write_parts(run_dir: Path, events: list[AnyEvent]) -> None:
+    """Write events as the processes of a run would: each to the file of who wrote it."""
+    folder = run_dir / "trace"
+    folder.mkdir(exist_ok=True)
+    for event in events:
+        with (folder / f"{event.by.replace(':', '-').replace('#', '-')}.jsonl").open("ab") as file:
+            file.write(encode(event))

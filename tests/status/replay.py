@@ -1,6 +1,6 @@
 """Plays a fake run into a run folder as time goes by, to look at the live view: `python tests/status/replay.py RUN`.
 
-Look with `ft-horovod status RUN`, or give `--show` to look from here. Further arguments: workers, spares, stages, hosts.
+Look with `ft-horovod status RUN`, or give `--show` to look from here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import msgspec
+from fake_run import FakeRun
 from rich.console import Console
 
-from fake_run import FakeRun
 from ft_horovod.core.trace import AnyEvent, encode
 from ft_horovod.status.final_view import final_view
 from ft_horovod.status.follow import Merger, read_trace

@@ -106,27 +106,32 @@ ALL: tuple[DataName, ...] = ("digits", "cifar10", "mnist", "imagefolder", "synth
 
 
 @pytest.mark.parametrize(
-    ("name", "train", "test", "channels", "classes", "size"),
+    ("name", "samples", "channels", "classes", "size"),
     [
-        ("digits", 1437, 360, 1, 10, 32),
-        ("cifar10", 30, 6, 3, 10, 32),
-        ("mnist", 20, 20, 1, 10, 32),
-        ("imagefolder", 8, 4, 3, 2, 224),
-        ("synthetic", 1024, 256, 3, 10, 32),
+        ("digits", (1437, 360), 1, 10, 32),
+        ("cifar10", (30, 6), 3, 10, 32),
+        ("mnist", (20, 20), 1, 10, 32),
+        ("imagefolder", (8, 4), 3, 2, 224),
+        ("synthetic", (1024, 256), 3, 10, 32),
     ],
 )
-def test_shapes(name: DataName, train: int, test: int, channels: int, classes: int, size: int, tmp_path: Path) -> None:
+def test_shapes(
+    name: DataName, samples: tuple[int, int], channels: int, classes: int, size: int, tmp_path: Path
+) -> None:
     config = config_of(name, tmp_path)
     check_data(config)
     bundle = open_data(config, seed=0)
-    assert (len(bundle.train), len(bundle.test)) == (train, test)
+    assert (len(bundle.train), len(bundle.test)) == samples
     assert (bundle.channels, bundle.classes, bundle.image_size) == (channels, classes, size)
     for source in (bundle.train, bundle.test):
         batch = source.batch(ids(3, 0, 2), epoch=1)
-        assert batch.images.shape == (3, channels, size, size) and batch.images.dtype == torch.float32
-        assert batch.labels.shape == (3,) and batch.labels.dtype == torch.int64
+        assert batch.images.shape == (3, channels, size, size)
+        assert batch.images.dtype == torch.float32
+        assert batch.labels.shape == (3,)
+        assert batch.labels.dtype == torch.int64
         assert 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < classes
-        assert batch.indices.tolist() == [3, 0, 2] and batch.indices.dtype == np.int64
+        assert batch.indices.tolist() == [3, 0, 2]
+        assert batch.indices.dtype == np.int64
         assert source.batch(ids(), epoch=0).images.shape == (0, channels, size, size)
 
 
@@ -157,9 +162,11 @@ def test_samples_that_do_not_exist_are_refused(name: DataName, tmp_path: Path) -
 def test_digits_are_split_by_class_without_overlap() -> None:
     train, test = read_digits()
     assert (len(train.labels), len(test.labels)) == (1437, 360)
-    assert np.bincount(test.labels).min() >= 34 and np.bincount(test.labels).max() <= 38
+    assert np.bincount(test.labels).min() >= 34
+    assert np.bincount(test.labels).max() <= 38
     again = read_digits()[1]
-    assert np.array_equal(again.pixels, test.pixels) and np.array_equal(again.labels, test.labels)
+    assert np.array_equal(again.pixels, test.pixels)
+    assert np.array_equal(again.labels, test.labels)
 
 
 def test_a_batch_whose_parts_differ_in_length_cannot_be_built() -> None:
@@ -182,7 +189,8 @@ def test_pixels_do_not_depend_on_the_company_or_the_process(name: DataName, augm
         batch = elsewhere.batch(part, epoch=2)
         for image, label, index in zip(batch.images, batch.labels, part.tolist(), strict=True):
             where = together.indices.tolist().index(index)
-            assert torch.equal(image, together.images[where]) and label == together.labels[where]
+            assert torch.equal(image, together.images[where])
+            assert label == together.labels[where]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -230,7 +238,8 @@ def test_half_of_the_photographs_are_mirrored(tmp_path: Path) -> None:
 def test_resized_crops_stay_inside_and_keep_their_ratio() -> None:
     for index in range(300):
         left, top, right, bottom = random_box(90, 60, sample_rng(0, 0, index))
-        assert 0 <= left < right <= 90 and 0 <= top < bottom <= 60
+        assert 0 <= left < right <= 90
+        assert 0 <= top < bottom <= 60
         assert 0.7 < (right - left) / (bottom - top) < 1.4
     assert random_box(1000, 2, sample_rng(0, 0, 0)) == (498, 0, 501, 2)
 
@@ -257,7 +266,6 @@ class AnyCifar10(torchvision.datasets.CIFAR10):
         pass
 
 
-@pytest.mark.filterwarnings("ignore:dtype():")
 @pytest.mark.parametrize("dump", [pickle.dumps, python2_pickle])
 def test_cifar10_as_torchvision_reads_it(dump: Callable[[dict[str, object]], bytes], tmp_path: Path) -> None:
     write_cifar10(tmp_path, dump=dump)
@@ -288,7 +296,8 @@ def test_image_folder_as_torchvision_reads_it(tmp_path: Path) -> None:
     Image.new("L", (30, 30), 77).save(tmp_path / "train" / "ant" / "more" / "grey.PNG")
     folder = list_images(tmp_path)
     theirs = torchvision.datasets.ImageFolder(str(tmp_path / "train"))
-    assert list(folder.train) == theirs.samples and list(folder.classes) == theirs.classes == ["ant", "zebra"]
+    assert list(folder.train) == theirs.samples
+    assert list(folder.classes) == theirs.classes == ["ant", "zebra"]
     transform = torchvision.transforms.Compose(
         [
             torchvision.transforms.Resize(37),
@@ -314,7 +323,8 @@ def test_missing_folders_are_named(name: DataName, tmp_path: Path) -> None:
         for look in (check_data, lambda c: open_data(c, seed=0)):
             with pytest.raises(ConfigError) as raised:
                 look(config)
-            assert str(raised.value).startswith(str(root)) and "\n" not in str(raised.value)
+            assert str(raised.value).startswith(str(root))
+            assert "\n" not in str(raised.value)
 
 
 def broken(name: DataName, folder: Path, file: str, damage: Callable[[bytes], bytes]) -> DataConfig:
@@ -354,7 +364,8 @@ def test_damaged_files_are_named(
     with pytest.raises(ConfigError) as raised:
         check_data(config)
     assert str(raised.value).startswith(str(Path(config.root or "") / file) + ": ")
-    assert words in str(raised.value) and "\n" not in str(raised.value)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_damaged_image_met_while_training_is_named(tmp_path: Path) -> None:
@@ -363,7 +374,7 @@ def test_a_damaged_image_met_while_training_is_named(tmp_path: Path) -> None:
     assert len(source.batch(ids(0, 1, 3), 0).images) == 3
     with pytest.raises(ConfigError, match=r"ant/2\.jpg: cannot read this image"):
         source.batch(ids(0, 1, 2, 3), 0)
-    os.unlink(Path(config.root or "") / "train/ant/2.jpg")
+    (Path(config.root or "") / "train/ant/2.jpg").unlink()
     with pytest.raises(ConfigError, match=r"ant/2\.jpg: cannot read this image: No such file"):
         source.batch(ids(2), 0)
 
@@ -444,11 +455,14 @@ def test_prefetched_batches_come_in_order_of_request() -> None:
     with Prefetcher(source) as prefetcher:
         prefetcher.request(ids(1, 2), 7)
         prefetcher.request(ids(5), 8)
-        assert source.loaded == [] and len(prefetcher) == 2
+        assert source.loaded == []
+        assert len(prefetcher) == 2
         source.gate.set()
         first, second = prefetcher.get(), prefetcher.get()
-    assert first.indices.tolist() == [1, 2] and float(first.images[0]) == 7
-    assert second.indices.tolist() == [5] and float(second.images[0]) == 8
+    assert first.indices.tolist() == [1, 2]
+    assert float(first.images[0]) == 7
+    assert second.indices.tolist() == [5]
+    assert float(second.images[0]) == 8
 
 
 def test_a_batch_is_loaded_before_it_is_taken() -> None:
@@ -457,7 +471,8 @@ def test_a_batch_is_loaded_before_it_is_taken() -> None:
     with Prefetcher(source) as prefetcher:
         prefetcher.request(ids(3), 0)
         assert source.done.wait(10)
-        assert source.loaded == [3] and len(prefetcher) == 1
+        assert source.loaded == [3]
+        assert len(prefetcher) == 1
 
 
 def test_errors_of_the_thread_reach_the_caller_and_do_not_end_it() -> None:

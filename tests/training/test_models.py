@@ -43,7 +43,8 @@ def test_output_shape_and_children(name: ModelName, channels: int, norm: NormNam
     model = build_model(ModelConfig(name=name, norm=norm), 7, channels, seed=0)
     assert model(images(3, channels)).shape == (3, 7)
     assert [child for child, _ in model.named_children()] == CHILDREN
-    assert model.training and {p.device.type for p in model.parameters()} == {"cpu"}
+    assert model.training
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,8 @@ def test_fixed_statistics_stay_and_can_come_from_batch_norm() -> None:
     before = {key: value.clone() for key, value in fixed.state_dict().items()}
     fixed(images(4))
     assert all(torch.equal(value, before[key]) for key, value in fixed.state_dict().items())
-    assert isinstance(fixed.bn1, FixedNorm2d) and not torch.equal(fixed.bn1.running_var, torch.ones(64))
+    assert isinstance(fixed.bn1, FixedNorm2d)
+    assert not torch.equal(fixed.bn1.running_var, torch.ones(64))
     trained.eval()
     with torch.no_grad():
         assert torch.allclose(fixed(images(2)), trained(images(2)), atol=1e-5)

@@ -56,7 +56,8 @@ def test_constant_scales_with_the_batch() -> None:
 def test_rises_to_the_end_of_the_warm_up_and_never_jumps_there(schedule: str) -> None:
     config = OptimizerConfig(lr=0.1, lr_batch=32, schedule=schedule, warmup_steps=20, decay_epochs=(8,))
     rates = [learning_rate(config, 32, step, 1000, 100) for step in range(1000)]
-    assert rates[:20] == sorted(rates[:20]) and rates[0] > 0
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[0] > 0
     assert rates[19] == rates[20] == 0.1
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[20:]))
     assert min(rates) > 0
