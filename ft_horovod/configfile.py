@@ -54,9 +54,7 @@ def check_schedule(config: RunConfig) -> tuple[PlannedFault, ...]:
     path = Path(config.schedule)
     schedule = decode_yaml(read_text(path), FaultSchedule, source=str(path))
     layout = config.layout
-    return resolve(
-        schedule, layout.workers + layout.spares, stages=layout.stages, steps=config.steps, source=str(path)
-    )
+    return resolve(schedule, layout.workers + layout.spares, stages=layout.stages, steps=config.steps, source=str(path))
 
 
 def _anchored(config: RunConfig, path: Path) -> RunConfig:

@@ -27,7 +27,11 @@ class TraceFile:
         self.by = by
         folder = run_dir / "trace"
         folder.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(folder / f"{_file_name(by)}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = folder / f"{_file_name(by)}.jsonl"
+        torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")  # its last writer died in mid-line
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if torn:
+            os.write(self._fd, b"\n")
 
     def emit(self, kind: type[E], /, **fields: object) -> E:
         """Build an event of `kind`, stamped with the time and this process's name, and write it."""

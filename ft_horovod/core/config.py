@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Count = Annotated[int, Meta(ge=1)]
-Index = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+from ft_horovod.core.samples import MAX_BATCH
+
+Count = Annotated[int, Meta(ge=1, lt=1 << 62)]
+Index = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Positive = Annotated[float, Meta(gt=0, le=1e300)]
+NonNegative = Annotated[float, Meta(ge=0, le=1e300)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 ModelName = Literal["tiny", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -26,23 +28,25 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of all sections: frozen, and unknown keys are errors."""
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     name: ModelName = "resnet50"
     norm: NormName = "batch"  # batch: local statistics, running ones averaged; group and frozen do not couple the batch
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class DataConfig(Section):
+class DataConfig(Section, frozen=True):
     name: DataName = "digits"
     root: str | None = None  # folder of the files; digits and synthetic need none
     image_size: Annotated[int, Meta(ge=8, le=1024)] | None = None  # pixels; None: 32, but 224 for imagefolder
-    batch_size: Count = 64  # samples of one step over all workers: constant, whoever lives
+    batch_size: Annotated[int, Meta(ge=1, lt=MAX_BATCH)] = (
+        64  # samples of one step over all workers: constant, whoever lives
+    )
     micro_batch: Count | None = None  # samples of one forward and backward pass; None: a worker's whole share
     samples: Count | None = None  # synthetic: how many training samples; None: 1,024
     augment: bool = False  # random crop and flip, seeded by sample and epoch
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(Section, frozen=True):
     lr: Positive = 0.05  # at a batch of `lr_batch`; scaled linearly to the batch size
     lr_batch: Count = 64
     momentum: Fraction = 0.9
@@ -55,7 +59,7 @@ class OptimizerConfig(Section):
     decay_factor: Fraction = 0.1
 
 
-class LayoutConfig(Section):
+class LayoutConfig(Section, frozen=True):
     workers: Count = 4  # members that compute
     spares: Index = 0  # warm processes that wait
     min_workers: Count = 1  # with fewer the run ends with exit 75
@@ -64,7 +68,7 @@ class LayoutConfig(Section):
     max_respawns: Index = 64  # over the whole run
 
 
-class WatchConfig(Section):
+class WatchConfig(Section, frozen=True):
     """Limits of the hang watch: a worker is stuck when its progress stands still for this long."""
 
     floor_s: Positive = 1.0
@@ -73,12 +77,12 @@ class WatchConfig(Section):
     enabled: bool = True
 
 
-class CommitConfig(Section):
+class CommitConfig(Section, frozen=True):
     every_s: NonNegative = 60.0  # seconds between commits to disk; 0: only at the end and when the run must stop
     keep: Count = 2
 
 
-class LauncherConfig(Section):
+class LauncherConfig(Section, frozen=True):
     kind: Literal["mpirun"] = "mpirun"
     hosts: str | None = None  # as mpirun's --host; None: this machine
     network: str | None = None  # CIDR of the network between the hosts
@@ -86,7 +90,7 @@ class LauncherConfig(Section):
     join_timeout_s: Positive = 120.0  # until all workers have met
 
 
-class RunConfig(Section):
+class RunConfig(Section, frozen=True):
     """Everything a run depends on; written to the run folder as `config.yaml`."""
 
     model: ModelConfig = ModelConfig()
@@ -104,7 +108,7 @@ class RunConfig(Section):
 
     def __post_init__(self) -> None:
         if self.layout.stages > self.layout.workers:
-            raise ValueError(f"{self.layout.stages} stages need as many workers, layout.workers is {self.layout.workers}")
+            raise ValueError(f"layout.stages is {self.layout.stages}, more than layout.workers, {self.layout.workers}")
         if self.layout.min_workers > self.layout.workers:
             raise ValueError(
                 f"layout.min_workers is {self.layout.min_workers}, more than layout.workers, {self.layout.workers}"

@@ -22,7 +22,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_d
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
-    """The launcher begins; `config` is the resolved configuration as plain values."""
+    """The launcher begins."""
 
     run: str
     workers: int
@@ -72,7 +72,7 @@ class StepFinished(Event, frozen=True, tag="step_finished"):
     epoch: int
     step: int
     step_s: float
-    loss: float
+    loss: float | None  # None: not a number any more
     samples: int
     lr: float
     recovery_s: float = 0.0
@@ -172,7 +172,7 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
     """The leader's last word."""
 
     step: int
-    final_loss: float
+    final_loss: float | None
     weights_sha256: str
     samples_exact: bool
     samples: int
@@ -229,7 +229,7 @@ AnyEvent = (
     | RunFinished
 )
 
-_decoder = msgspec.json.Decoder(AnyEvent)
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _encoder = msgspec.json.Encoder()
 
 
@@ -249,5 +249,5 @@ def decode_lines(lines: Iterable[bytes]) -> Iterator[AnyEvent]:
         if line.endswith(b"\n"):
             try:
                 yield decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue

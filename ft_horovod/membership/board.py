@@ -50,7 +50,6 @@ class Row(NamedTuple):
     longest_gap_s: float
 
 
-
 class Board:
     """The rows of one host in a file of shared memory."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 
@@ -107,7 +108,8 @@ class MemoryMembership:
                 source = states[transfer.source]
                 for target in transfer.targets:
                     tensor = states[target]
-                    assert isinstance(tensor, torch.Tensor) and isinstance(source, torch.Tensor)
+                    assert isinstance(tensor, torch.Tensor)
+                    assert isinstance(source, torch.Tensor)
                     tensor.copy_(source)
             hub.members = layout.members
             hub.world = [worker for worker in met if worker in layout.workers]
@@ -155,9 +157,9 @@ class MemoryMembership:
         raise WorkersLost("the group changes")
 
     @property
-    def invited(self) -> Sequence[WorkerId]:
-        """See `Membership.invited`."""
-        return self._hub.invited
+    def inviting(self) -> bool:
+        """See `Membership.inviting`."""
+        return bool(self._hub.invited)
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`."""
@@ -188,6 +190,9 @@ class MemoryMembership:
             raise Stalled(f"{self.me} waited more than {_LIMIT_S:.0f} s")
         self._alive()
 
+    def _complete(self, key: str) -> bool:
+        return key in self._hub.outcome or set(self._hub.living) <= set(self._hub.arrived[key])
+
     def _together(self, what: str, mine: object, conclude: Callable[[dict[WorkerId, object]], object]) -> object:
         """All who live bring something; one of them concludes; all return the conclusion."""
         hub = self._hub
@@ -197,7 +202,7 @@ class MemoryMembership:
                 key = f"{what} {hub.round}"
                 hub.arrived.setdefault(key, {})[self.me] = mine
                 hub.changed.notify_all()
-                self._until(lambda key=key: key in hub.outcome or set(hub.living) <= set(hub.arrived[key]))
+                self._until(partial(self._complete, key))
                 if key not in hub.outcome:
                     hub.round += 1
                     try:

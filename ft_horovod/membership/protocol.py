@@ -118,12 +118,15 @@ class Membership(Protocol):
         ...
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
-        """Start processes for `newcomers`, all members together, at a step boundary; `admit` lets them in."""
+        """Start processes for `newcomers`, everybody together, between `regroup` and `form`.
+
+        A `regroup` to which somebody reports `newcomers_ready` lets them in. Earlier invitations are withdrawn.
+        """
         ...
 
     @property
-    def invited(self) -> Sequence[WorkerId]:
-        """Newcomers that were invited and are not in yet."""
+    def inviting(self) -> bool:
+        """Whether newcomers were invited lately and are not in yet: too early to invite others."""
         ...
 
     def newcomers_ready(self) -> bool:

@@ -19,6 +19,7 @@ from ft_horovod.core.identity import WorkerId
 
 _POLL_S = 0.005
 _LET_IN_LIMIT_S = 120.0
+_INVITATION_S = 60.0  # newcomers that are not ready by then are given up, and others may be invited
 _COME_IN = 7  # tag of the message that calls the newcomers into the merge
 
 
@@ -27,11 +28,17 @@ class Nursery:
 
     def __init__(self, command: Sequence[str], ready_dir: Path):
         self._command, self._ready_dir = tuple(command), ready_dir
-        self._bridge = MPI.COMM_NULL
+        self._bridge: MPI.Comm = MPI.COMM_NULL
+        self._invited_at = 0.0
         self.invited: tuple[WorkerId, ...] = ()
 
-    def invite(self, world: MPI.Comm, newcomers: Sequence[WorkerId]) -> None:
-        """Start the newcomers; all of `world` together. When that fails nobody is invited."""
+    def invite(self, world: MPI.Intracomm, newcomers: Sequence[WorkerId]) -> None:
+        """Start the newcomers; all of `world` together. When that fails nobody is invited.
+
+        An earlier invitation is withdrawn.
+        """
+        self._withdraw()
+        self._invited_at = time.monotonic()
         info = MPI.Info.Create()
         info.Set("host", ",".join(who.host for who in newcomers))
         names = ",".join(str(who) for who in newcomers)
@@ -44,14 +51,20 @@ class Nursery:
         self._bridge.Set_errhandler(MPI.ERRORS_RETURN)
         self.invited = tuple(newcomers)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it is too early to invite others."""
+        return bool(self.invited) and time.monotonic() - self._invited_at < _INVITATION_S
+
     def ready(self) -> bool:
         """Whether all invited processes wait to be let in."""
         return bool(self.invited) and all(_mark(self._ready_dir, who).exists() for who in self.invited)
 
-    def let_in(self, world: MPI.Comm, agreed: Callable[[MPI.Comm, bool], bool]) -> MPI.Comm:
+    def let_in(self, world: MPI.Intracomm, agreed: Callable[[MPI.Comm, bool], bool]) -> MPI.Intracomm:
         """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, the same everywhere."""
         bridge, self._bridge, self.invited = self._bridge, MPI.COMM_NULL, ()
         merged = world
+        assert isinstance(bridge, MPI.Intercomm)
         try:
             if world.rank == 0:
                 for newcomer in range(bridge.Get_remote_size()):
@@ -68,11 +81,15 @@ class Nursery:
     def void_if_changed(self, world: MPI.Comm) -> None:
         """Withdraw the invitation when somebody was lost since: the bridge spans the dead as well."""
         if self._bridge != MPI.COMM_NULL and self._bridge.Get_size() != world.size:
-            _revoke(self._bridge)
-            self._bridge, self.invited = MPI.COMM_NULL, ()
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Newcomers that are still waiting hear of it and end."""
+        _revoke(self._bridge)
+        self._bridge, self.invited = MPI.COMM_NULL, ()
 
 
-def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool]) -> MPI.Comm:
+def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool]) -> MPI.Intracomm:
     """The newcomer's side: say that it is ready, wait for the call, merge.
 
     `expected()` is asked all the time whether those who invited it may still call. Raises Fenced when they may not,

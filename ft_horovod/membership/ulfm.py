@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from mpi4py import MPI
@@ -40,7 +41,7 @@ class UlfmMembership:
         self._epoch = -1
         self._ring = HorovodRing()
         self._nursery = Nursery(command, ready_dir)
-        self._world = MPI.COMM_NULL if newcomer else MPI.COMM_WORLD.Dup()
+        self._world = MPI.Intracomm(MPI.COMM_NULL) if newcomer else MPI.COMM_WORLD.Dup()
         if not newcomer:
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
 
@@ -69,7 +70,7 @@ class UlfmMembership:
         while True:
             started = time.monotonic()
             self._world.Revoke()
-            self._world = self._world.Shrink()
+            self._world = cast(MPI.Intracomm, self._world.Shrink())
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
             self._nursery.void_if_changed(self._world)
             shrink_s = time.monotonic() - started
@@ -119,7 +120,7 @@ class UlfmMembership:
                 self._transfer(transfer, answered, state)
             restored = time.monotonic()
             if len(layout.workers) < len(answered):
-                world = self._world.Split(0 if stays else MPI.UNDEFINED, self._world.rank)
+                world = cast(MPI.Intracomm, self._world.Split(0 if stays else MPI.UNDEFINED, self._world.rank))
             if stays:
                 world.Set_errhandler(MPI.ERRORS_RETURN)
                 members = layout.members
@@ -182,9 +183,9 @@ class UlfmMembership:
         self._nursery.invite(self._world, newcomers)
 
     @property
-    def invited(self) -> Sequence[WorkerId]:
-        """See `Membership.invited`."""
-        return self._nursery.invited
+    def inviting(self) -> bool:
+        """See `Membership.inviting`."""
+        return self._nursery.waiting
 
     def newcomers_ready(self) -> bool:
         """See `Membership.newcomers_ready`."""

@@ -28,7 +28,7 @@ from ft_horovod.core.trace import (
     WorkerStarted,
 )
 from ft_horovod.status.ledger import PHASES, phase_s
-from ft_horovod.status.text import duration, milliseconds, one_line, plural, short_name, size
+from ft_horovod.status.text import UNKNOWN, duration, milliseconds, one_line, plural, short_name, size
 
 TIER_NAMES = {
     "peer": "in the peers",
@@ -48,7 +48,8 @@ def plain_line(event: AnyEvent) -> str | None:
     """What happened, in one line without a time; None for what is not worth one."""
     match event:
         case StepFinished():
-            return f"step {event.step}: loss {event.loss:.4f}, {duration(event.step_s)}, {event.samples} samples"
+            loss = UNKNOWN if event.loss is None else f"{event.loss:.4f}"
+            return f"step {event.step}: loss {loss}, {duration(event.step_s)}, {event.samples} samples"
         case WorkerStarted(late=False):
             return None
         case WorkerFailed(exit_code=code) if code == EXIT_REQUEUE:

@@ -64,7 +64,8 @@ class Progress:
             case StepFinished():
                 self.step, self.loss, self.lr = event.step + 1, event.loss, event.lr
                 self.last_step_s = event.time_s
-                self.losses.add(event.loss)
+                if event.loss is not None:
+                    self.losses.add(event.loss)
                 self._recent.append(event)
             case _:
                 pass

@@ -7,7 +7,9 @@ progress. It does not know who lives: a lost peer is a `MembershipError` that pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -30,29 +32,38 @@ from ft_horovod.training.wishes import Wishes
 
 _EVAL_BATCH = 64
 
-Between = Callable[[int, float], None]
+
+def finite(loss: float | None) -> float | None:
+    """A loss as JSON can hold it: None once it is not a number any more."""
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """What a worker's acts use besides the model and the data.
+
+    `between(step, typical_s)` is called as each step begins, once: fault injection hooks in there.
+    """
+
+    trace: TraceFile
+    pulse: Pulse
+    keeper: Keeper
+    wishes: Wishes
+    between: Callable[[int, float], None]
 
 
 class Acts:
     """The state of one worker and the acts that advance it."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        flat: FlatModel,
-        test: Source,
-        work: StepWork,
-        *,
-        trace: TraceFile,
-        pulse: Pulse,
-        keeper: Keeper,
-        wishes: Wishes,
-        between: Between,
-    ):
-        """`between(step, typical_s)` is called as each step begins, once: fault injection hooks in there."""
+    def __init__(self, config: RunConfig, flat: FlatModel, test: Source, work: StepWork, outfit: Outfit):
         self._flat, self._test, self._work, self._every = flat, test, work, config.eval_every_epochs
-        self._trace, self._pulse, self._keeper, self._between = trace, pulse, keeper, between
-        self.wishes = wishes
+        self._trace, self._pulse, self._keeper, self._between = (
+            outfit.trace,
+            outfit.pulse,
+            outfit.keeper,
+            outfit.between,
+        )
+        self.wishes = outfit.wishes
         self.pace = Pace()
         self.progress = Progress(act=0, goal=config.layout.workers)
         self._epoch, self._leads = 0, False
@@ -121,7 +132,7 @@ class Acts:
                 epoch=self._epoch,
                 step=step,
                 step_s=step_s,
-                loss=total.loss,
+                loss=finite(total.loss),
                 samples=total.samples,
                 lr=rate,
                 recovery_s=recovery_s,
@@ -158,7 +169,7 @@ class Acts:
             self._trace.emit(
                 TrainingFinished,
                 step=self.progress.step,
-                final_loss=self.progress.loss or 0.0,
+                final_loss=finite(self.progress.loss),
                 weights_sha256=self.sha256(),
                 samples_exact=self.progress.ledger.exact,
                 samples=self.progress.ledger.samples,

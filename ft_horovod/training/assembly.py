@@ -19,7 +19,7 @@ from ft_horovod.membership.ulfm import UlfmMembership
 from ft_horovod.membership.watch import Verdict, Watch
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
-from ft_horovod.training.acts import Acts
+from ft_horovod.training.acts import Acts, Outfit
 from ft_horovod.training.data import open_data
 from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.injector import Injector
@@ -54,20 +54,11 @@ class Assembly:
         flat = FlatModel(model.train())
         disk = DiskCommits(folder.commits, config.commit.keep, flat.named)
         keeper = Keeper(config.commit, disk, trace, pulse.beat, _identity(config, len(data.train)))
-        wishes = Wishes(config.layout, self._membership.newcomers_ready, lambda: bool(self._membership.invited))
+        wishes = Wishes(config.layout, self._membership.newcomers_ready, lambda: self._membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
         work = StepWork(config, flat, data.train, self._membership, pulse, self._beat)
-        self.acts = Acts(
-            config,
-            flat,
-            data.test,
-            work,
-            trace=trace,
-            pulse=pulse,
-            keeper=keeper,
-            wishes=wishes,
-            between=self._injector.at_step,
-        )
+        outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step)
+        self.acts = Acts(config, flat, data.test, work, outfit)
         resumed = None if newcomer else keeper.load_newest(flat.state)
         if resumed is not None:
             self.acts.resume(resumed)
@@ -142,4 +133,5 @@ def _device(config: RunConfig) -> torch.device:
 
 def _identity(config: RunConfig, samples: int) -> str:
     """What a state's meaning depends on besides its step."""
-    return f"{config.model.name} {config.model.norm}, {samples} samples of {config.data.name}, batch {config.data.batch_size}, seed {config.seed}"
+    data, model = config.data, config.model
+    return f"{model.name} {model.norm}, {samples} samples of {data.name}, batch {data.batch_size}, seed {config.seed}"

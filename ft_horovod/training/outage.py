@@ -56,7 +56,9 @@ class Outage:
         """Open the books for members that are gone in `step`. `fallback_at`: the last time all was well."""
         noticed = min((r.noticed_at for r in facts.reports if r.noticed_at), default=self._left_at)
         for worker in lost:
-            seen = max((r.last_seen[str(worker)] for r in facts.reports if str(worker) in r.last_seen), default=fallback_at)
+            seen = max(
+                (r.last_seen[str(worker)] for r in facts.reports if str(worker) in r.last_seen), default=fallback_at
+            )
             seen = min(seen, self._left_at)
             self._losses.append(
                 _Loss(

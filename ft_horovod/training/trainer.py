@@ -22,10 +22,10 @@ from ft_horovod.core.spans import Spans
 from ft_horovod.core.trace import FailureRecovered, TrainingStarted, TrainingStopped, ViewAgreed, WorkerLost
 from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Facts, Membership, Progress, Report
+from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts
 from ft_horovod.training.newcomers import Roster
 from ft_horovod.training.outage import Kind, Outage
-from ft_horovod.tracefile import TraceFile
 
 Ending = Literal["finished", "left"]
 
@@ -113,7 +113,7 @@ class Trainer:
         newest = max((report.progress for report in facts.reports), key=lambda progress: progress.act)
         self._open_books(facts, before, lost, newest.step)
         newcomers = self._roster.newcomers(plan.layout, newest.goal or self._config.layout.workers)
-        if any(report.invite for report in facts.reports) and newcomers and not self._membership.invited:
+        if any(report.invite for report in facts.reports) and newcomers:
             self._membership.invite(newcomers)
             self._roster.add(newcomers)
         mine = any(self._me in transfer.targets for transfer in plan.transfers)
@@ -167,10 +167,14 @@ class Trainer:
         if before is None or not lost:
             return
         hung = {name for report in facts.reports for name in report.hung}
-        kinds: dict[WorkerId, Kind] = {
-            worker: "hang" if str(worker) in hung else "kill" if self._around.kills(self._roster.number(worker), before.role(worker)[0]) else "lost"
-            for worker in lost
-        }
+
+        def kind(worker: WorkerId) -> Kind:
+            if str(worker) in hung:
+                return "hang"
+            planned = self._around.kills(self._roster.number(worker), before.role(worker)[0])
+            return "kill" if planned else "lost"
+
+        kinds = {worker: kind(worker) for worker in lost}
         members = [worker for worker in lost if worker in before.members]
         self._outage.add(members, facts, kinds, step=step, fallback_at=self._well_at)
         if self._me == facts.reports[0].worker:

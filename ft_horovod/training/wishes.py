@@ -22,8 +22,8 @@ _ASK_S = 0.1  # between looks at whether newcomers are ready
 class Wishes:
     """The wishes of one worker."""
 
-    def __init__(self, config: LayoutConfig, newcomers_ready: Callable[[], bool], invited: Callable[[], bool]):
-        self._config, self._ready, self._invited = config, newcomers_ready, invited
+    def __init__(self, config: LayoutConfig, newcomers_ready: Callable[[], bool], inviting: Callable[[], bool]):
+        self._config, self._ready, self._inviting = config, newcomers_ready, inviting
         self._leads = False
         self._missing = 0
         self._grow = 0
@@ -47,13 +47,13 @@ class Wishes:
             return msgspec.structs.replace(booked, leave=int(leaving))
         now = time.monotonic()
         ready = False
-        if self._invited() and now >= self._next_look:
+        if now >= self._next_look:
             self._next_look = now + _ASK_S
             ready = self._ready()
         refill = (
             self._config.respawn
             and self._missing > 0
-            and not self._invited()
+            and not self._inviting()
             and now >= self._next_invitation
             and self._respawns < self._config.max_respawns
         )

