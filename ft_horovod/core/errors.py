@@ -6,6 +6,7 @@
     │   ├── WorkersLost       somebody died
     │   └── Stalled           nobody died, but nobody moves either
     ├── Fenced                this worker was given up by the others        exit 3, at once
+    │   └── Dismissed         a newcomer that is not needed any more        exit 0
     ├── QuorumLost            the scheduler requeues, the run resumes       exit 75
     ├── CommitError           a commit cannot be read: use the previous one
     └── InvalidTransition     a bug of ours: never caught                   exit 70
@@ -63,6 +64,12 @@ class Fenced(FtHorovodError):
     """The others went on without this worker, or it cannot follow: it must end at once and write nothing."""
 
     exit_code = EXIT_FENCED
+
+
+class Dismissed(Fenced):
+    """A newcomer waited to be let in, and will not be: the group changed, or the run is over."""
+
+    exit_code = EXIT_OK
 
 
 class QuorumLost(FtHorovodError):

@@ -142,6 +142,13 @@ class WorkerLeft(Event, frozen=True, tag="worker_left"):
     step: int
 
 
+class NewcomerDismissed(Event, frozen=True, tag="newcomer_dismissed"):
+    """A process that was started to join is not needed any more, and ends."""
+
+    worker: str
+    reason: str
+
+
 class CommitWritten(Event, frozen=True, tag="commit_written"):
     """State of `step` is safe. `stall_s`: how long training stood still for it; `write_s`: until it was safe."""
 
@@ -219,6 +226,7 @@ AnyEvent = (
     | FailureRecovered
     | WorkerLost
     | WorkerLeft
+    | NewcomerDismissed
     | CommitWritten
     | CommitFailed
     | Evaluated

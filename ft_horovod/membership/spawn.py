@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from ft_horovod.core.errors import Fenced
+from ft_horovod.core.errors import Dismissed
 from ft_horovod.core.identity import WorkerId
 
 _POLL_S = 0.005
@@ -92,7 +92,7 @@ class Nursery:
 def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool]) -> MPI.Intracomm:
     """The newcomer's side: say that it is ready, wait for the call, merge.
 
-    `expected()` is asked all the time whether those who invited it may still call. Raises Fenced when they may not,
+    `expected()` is asked all the time whether those who invited it may still call. Raises Dismissed when they may not,
     have withdrawn the invitation, or do not call within a limit.
     """
     bridge = MPI.Comm.Get_parent()
@@ -103,12 +103,12 @@ def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool
     try:
         while not bridge.Iprobe(0, _COME_IN):
             if not expected() or time.monotonic() > give_up:
-                raise Fenced(f"{me} waited to be let in, but nobody is left who would")
+                raise Dismissed("nobody is left who would let it in")
             time.sleep(_POLL_S)
         bridge.recv(source=0, tag=_COME_IN)
         return bridge.Merge(True)
     except MPI.Exception as error:
-        raise Fenced(f"{me} is not needed any more: the group changed before it could join") from error
+        raise Dismissed("the group changed before it could join") from error
     finally:
         _mark(ready_dir, me).unlink(missing_ok=True)
 

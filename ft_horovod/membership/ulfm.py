@@ -10,7 +10,6 @@ It does not know what the workers compute, nor who should lead.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +35,8 @@ class UlfmMembership:
     """One worker under mpirun. Create it first thing in the process: it initialises MPI."""
 
     def __init__(self, me: WorkerId, pulse: Pulse, *, command: Sequence[str], ready_dir: Path, newcomer: bool = False):
+        if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            raise Fenced("MPI was built without support for several threads: ft-horovod doctor tells more")
         self.me = me
         self._pulse, self._ready_dir = pulse, ready_dir
         self._epoch = -1
@@ -195,11 +196,3 @@ class UlfmMembership:
         """See `Membership.close`. Not MPI_Finalize: after failures it can wait for the dead."""
         self._pulse.enter(Phase.GONE)
         self._ring.down()
-
-
-def initialise_mpi() -> None:
-    """Check that this process may do what the backend needs. Raises Fenced with what to do about it."""
-    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
-        raise Fenced("MPI was built without support for several threads: ft-horovod doctor tells more")
-    if os.environ.get("OMPI_COMM_WORLD_SIZE") is None:
-        raise Fenced("not started by mpirun: use ft-horovod train, or mpirun --with-ft ulfm")

@@ -20,6 +20,7 @@ from ft_horovod.core.config import WatchConfig
 from ft_horovod.membership.board import Board, Phase, Row, lives, starved_s
 
 _TICK_S = 0.05
+_LONGEST_TICK_S = 0.5  # a longer one means that the machine stood still: it counts as this much
 _LEAST_S = 0.001  # what a silent tick counts at the least: even on the busiest host a hang is found in the end
 _WARM_STEPS = 2  # a worker's first steps teach what a normal pause is
 _WARM_LIMIT_S = 60.0
@@ -115,7 +116,7 @@ class Watch(threading.Thread):
         last = time.monotonic()
         while not self._stop.wait(_TICK_S):
             now = time.monotonic()
-            awake_s, last = min(now - last, 2 * _TICK_S), now
+            awake_s, last = min(now - last, _LONGEST_TICK_S), now
             slot, row = self._neighbour()
             if row is None:
                 continue

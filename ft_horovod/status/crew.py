@@ -17,6 +17,7 @@ from ft_horovod.core.trace import (
     FailureRecovered,
     FaultInjected,
     HangDetected,
+    NewcomerDismissed,
     RunStarted,
     SlowDetected,
     StepFinished,
@@ -112,9 +113,10 @@ class Crew:
             case FailureRecovered():
                 self.pending.pop(event.worker, None)
                 self._gone(event.worker, WorkerState.LOST, event.kind, event.step)
-            case WorkerLeft():
+            case WorkerLeft() | NewcomerDismissed():
                 self.pending.pop(event.worker, None)
-                self._gone(event.worker, WorkerState.LEFT, "leave", event.step)
+                why, step = ("leave", event.step) if isinstance(event, WorkerLeft) else ("not needed", None)
+                self._gone(event.worker, WorkerState.LEFT, why, step)
             case WorkerFailed():
                 self._gone(event.worker, WorkerState.LOST, f"exit {event.exit_code}", None)
             case WorkerFinished():

@@ -14,6 +14,7 @@ from ft_horovod.core.trace import (
     FailureRecovered,
     FaultInjected,
     HangDetected,
+    NewcomerDismissed,
     RunFinished,
     RunStarted,
     SlowDetected,
@@ -54,7 +55,7 @@ def plain_line(event: AnyEvent) -> str | None:
             return None
         case WorkerFailed(exit_code=code) if code == EXIT_REQUEUE:
             return None  # everybody says so, and TrainingStopped says why
-        case ViewAgreed() | WorkerStarted() | WorkerLeft() | WorkerFailed() | SlowDetected():
+        case ViewAgreed() | WorkerStarted() | WorkerLeft() | NewcomerDismissed() | WorkerFailed() | SlowDetected():
             return _about_workers(event)
         case FaultInjected() | HangDetected() | WorkerLost() | FailureRecovered():
             return _about_failures(event)
@@ -87,14 +88,17 @@ def _about_the_run(
             return f"accuracy {event.accuracy * 100:.2f} % of {event.samples:,} after {event.step} steps"
         case TrainingFinished():
             samples = f"{event.samples:,} samples, {'each exactly' if event.samples_exact else 'NOT'} as planned"
-            return f"trained {plural(event.step, 'step')}: loss {event.final_loss:.4f}, {samples}"
+            loss = UNKNOWN if event.final_loss is None else f"{event.final_loss:.4f}"
+            return f"trained {plural(event.step, 'step')}: loss {loss}, {samples}"
         case TrainingStopped():
             return f"training stopped after {event.step} steps: {one_line(event.reason)}"
         case RunFinished():
             return f"run {OUTCOMES[event.outcome]}" + (f": {one_line(event.message)}" if event.message else "")
 
 
-def _about_workers(event: ViewAgreed | WorkerStarted | WorkerLeft | WorkerFailed | SlowDetected) -> str:
+def _about_workers(
+    event: ViewAgreed | WorkerStarted | WorkerLeft | NewcomerDismissed | WorkerFailed | SlowDetected,
+) -> str:
     match event:
         case ViewAgreed():
             sizes = f"{plural(len(event.layout.members), 'member')}, {plural(len(event.layout.spares), 'spare')}"
@@ -103,6 +107,8 @@ def _about_workers(event: ViewAgreed | WorkerStarted | WorkerLeft | WorkerFailed
             return f"{short_name(event.worker)} has come (pid {event.pid})"
         case WorkerLeft():
             return f"{short_name(event.worker)} handed over and left at step {event.step}"
+        case NewcomerDismissed():
+            return f"{short_name(event.worker)} is not needed any more: {one_line(event.reason)}"
         case WorkerFailed():
             return f"{short_name(event.worker)} failed by itself (exit {event.exit_code}): {one_line(event.message)}"
         case SlowDetected():

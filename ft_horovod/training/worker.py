@@ -19,9 +19,9 @@ from mpi4py import MPI
 
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.decode import decode_yaml
-from ft_horovod.core.errors import EXIT_BUG, EXIT_OK, FtHorovodError
+from ft_horovod.core.errors import EXIT_BUG, EXIT_OK, Dismissed, FtHorovodError
 from ft_horovod.core.identity import WorkerId
-from ft_horovod.core.trace import WorkerFailed, WorkerFinished, WorkerLeft, WorkerStarted
+from ft_horovod.core.trace import NewcomerDismissed, WorkerFailed, WorkerFinished, WorkerLeft, WorkerStarted
 from ft_horovod.membership.board import Board, Phase, Pulse
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
@@ -39,6 +39,9 @@ def main() -> None:
     trace = TraceFile(folder.path, str(me))
     try:
         code = _run(folder, me, trace, newcomer=arguments.newcomers is not None)
+    except Dismissed as error:
+        trace.emit(NewcomerDismissed, worker=str(me), reason=str(error))
+        code = error.exit_code
     except FtHorovodError as error:
         code = _failed(trace, me, error.exit_code, str(error))
     except Exception as error:  # noqa: BLE001  # the process entry point: whatever it is, the others must hear of it

@@ -19,6 +19,7 @@ TREE: dict[str, tuple[str, int]] = {
     "WorkersLost": ("MembershipError", 70),
     "Stalled": ("MembershipError", 70),
     "Fenced": ("FtHorovodError", 3),
+    "Dismissed": ("Fenced", 0),
     "QuorumLost": ("FtHorovodError", 75),
     "CommitError": ("FtHorovodError", 70),
     "InvalidTransition": ("FtHorovodError", 70),

@@ -8,7 +8,15 @@ import typing
 import pytest
 from fake_run import FakeRun, killed_and_hung
 
-from ft_horovod.core.trace import AnyEvent, FailureRecovered, StepFinished, WorkerFailed, WorkerFinished, WorkerStarted
+from ft_horovod.core.trace import (
+    AnyEvent,
+    FailureRecovered,
+    NewcomerDismissed,
+    StepFinished,
+    WorkerFailed,
+    WorkerFinished,
+    WorkerStarted,
+)
 from ft_horovod.status.plain import PlainPrinter, plain_line
 
 
@@ -20,7 +28,10 @@ def test_every_kind_of_event_has_its_line_or_is_left_out_on_purpose():
         quiet = isinstance(event, WorkerFinished) or (isinstance(event, WorkerStarted) and not event.late)
         assert (line is None) == quiet, event
         assert line is None or "\n" not in line
-    assert len(typing.get_args(AnyEvent)) == 19  # a new kind of event wants a line, or a reason to have none
+    dismissed = plain_line(NewcomerDismissed(time_s=1.0, by="a:1#1", worker="a:1#1", reason="the run is over"))
+    assert dismissed is not None
+    assert "not needed" in dismissed
+    assert len(typing.get_args(AnyEvent)) == 20  # a new kind of event wants a line, or a reason to have none
 
 
 def test_a_recovery_is_told_with_its_phases():
