@@ -16,11 +16,12 @@ KILLS ?= 200
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BIN := .venv/bin
 STAMP := .venv/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar off
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
 .PHONY: setup demo test lint bench bench-recovery bench-overhead soak clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
+	@:
 
 $(STAMP): pyproject.toml Makefile $(wildcard ft_horovod/install/horovod_*.py ft_horovod/install/variant.py ft_horovod/install/patches/*)
 	@PYTHON=$(PYTHON) bash ft_horovod/install/prerequisites.sh

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from ft_horovod.core.errors import Stalled, WorkersLost
+from ft_horovod.core.errors import Fenced, Stalled, WorkersLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
@@ -67,7 +67,9 @@ class MemoryMembership:
             if self.me not in hub.world:
                 hub.waiting.append(self.me)
                 hub.changed.notify_all()
-                self._until(lambda: self.me in hub.world)
+                self._until(lambda: self.me in hub.world or self.me not in hub.invited)
+                if self.me not in hub.world:
+                    raise Fenced(f"{self.me} is not needed any more: the group changed before it could join")
         return self._agree_on_facts(report)
 
     def regroup(self, report: Report) -> Facts:
@@ -82,7 +84,9 @@ class MemoryMembership:
         hub = self._hub
 
         def conclude(said: dict[WorkerId, object]) -> Facts:
-            if hub.waiting and set(hub.waiting) <= set(hub.invited):
+            if hub.living != hub.world:
+                hub.waiting, hub.invited = [], ()  # those who invited them are not all there any more
+            elif hub.waiting and any(isinstance(r, Report) and r.newcomers_ready for r in said.values()):
                 hub.world = [*hub.living, *hub.waiting]
                 hub.waiting, hub.invited = [], ()
                 raise _OnceMore
