@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ft_horovod.core.errors import ConfigError
 
 ROWS = 1024
-_ROW = struct.Struct("=Qqqqqqddd")  # 72 bytes, see Row
+_ROW = struct.Struct("=Qqqqqqqddd")  # 80 bytes, see Row
 _ROW_BYTES = 128
 _WINDOW_STEPS = 20
 
@@ -44,6 +44,7 @@ class Row(NamedTuple):
     born_ticks: int  # start time of the process, so that a reused pid is not taken for it
     incarnation: int
     step: int
+    steps_done: int  # in this process: how much its longest pause can be trusted
     phase: int
     beat_at: float
     phase_at: float
@@ -89,7 +90,7 @@ class Pulse:
         self._gaps: deque[float] = deque(maxlen=_WINDOW_STEPS)
         self._gap = 0.0
         self._longest = 0.0
-        self._beats, self._step, self._phase = 0, 0, Phase.SETUP
+        self._beats, self._step, self._steps_done, self._phase = 0, 0, 0, Phase.SETUP
         self._beat_at = self._phase_at = time.monotonic()
         self._write()
 
@@ -108,6 +109,7 @@ class Pulse:
         if step is not None and step != self._step:
             self._gaps.append(self._gap)
             self._gap, self._longest, self._step = 0.0, max(self._gaps), step
+            self._steps_done += 1
         self._phase, self._phase_at = phase, self._beat_at
         self._write()
 
@@ -120,6 +122,7 @@ class Pulse:
                 self._born,
                 self._incarnation,
                 self._step,
+                self._steps_done,
                 self._phase,
                 self._beat_at,
                 self._phase_at,

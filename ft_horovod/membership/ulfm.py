@@ -54,7 +54,8 @@ class UlfmMembership:
             self._pulse.enter(Phase.SPARE)
             self._world = wait_to_be_let_in(self.me, self._ready_dir, self._inviters_live)
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
-        self._pulse.enter(Phase.REGROUP)
+            self._pulse.enter(Phase.REGROUP)
+        # At the start of a run the phase stays SETUP: others may still load, and how long is the launcher's business.
         return self._exchange(report) or self.regroup(report)
 
     def _inviters_live(self) -> bool:

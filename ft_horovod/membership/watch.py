@@ -36,14 +36,14 @@ class Verdict(NamedTuple):
     phase: Phase
 
 
-def limit_s(row: Row, steps_seen: int, config: WatchConfig) -> float | None:
+def limit_s(row: Row, config: WatchConfig) -> float | None:
     """How long a worker may go without a beat in its phase; None when it is not watched."""
     match Phase(row.phase):
         case Phase.SETUP | Phase.GONE:
             return None
         case Phase.REGROUP | Phase.COMMIT:
             return max(_REGROUP_LIMIT_S, 10 * config.step_factor * row.longest_gap_s)
-        case Phase.COMPUTE if steps_seen < _WARM_STEPS:
+        case Phase.COMPUTE if row.steps_done < _WARM_STEPS:
             return _WARM_LIMIT_S
         case _:
             return max(config.floor_s, config.step_factor * row.longest_gap_s)
@@ -57,14 +57,11 @@ class Observation:
         self.row: Row | None = None
         self.silent_s = 0.0
         self._starved_s, self._starved_before_s = starved_s, 0.0
-        self._steps: set[int] = set()
 
     def see(self, row: Row, awake_s: float) -> None:
         """Take in a new reading after `awake_s` of the watcher's own awake time."""
-        if self.row is None or row.pid != self.row.pid or row.born_ticks != self.row.born_ticks:
-            self._steps.clear()
-            self.silent_s = 0.0
-        elif row.beats != self.row.beats:
+        before, self.row = self.row, row
+        if before is None or (row.pid, row.born_ticks, row.beats) != (before.pid, before.born_ticks, before.beats):
             self.silent_s = 0.0
         else:
             starved_s = self._starved_s(row.pid)
@@ -72,20 +69,13 @@ class Observation:
                 self._starved_before_s = starved_s  # the first silent tick is the reference
             self.silent_s += max(_LEAST_S, awake_s - (starved_s - self._starved_before_s))
             self._starved_before_s = starved_s
-        if len(self._steps) <= _WARM_STEPS:
-            self._steps.add(row.step)
-        self.row = row
-
-    @property
-    def steps_seen(self) -> int:
-        return len(self._steps) - 1
 
 
 def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConfig) -> Verdict | None:
     """Is the neighbour stuck? One inside a call that waits for others is not while one of them is still at work."""
     if seen.row is None:
         return None
-    limit = limit_s(seen.row, seen.steps_seen, config)
+    limit = limit_s(seen.row, config)
     if limit is None or seen.silent_s <= limit:
         return None
     at_work = (Phase.COMPUTE, Phase.WAIT, Phase.SETUP, Phase.COMMIT)

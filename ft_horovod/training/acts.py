@@ -8,12 +8,13 @@ progress. It does not know who lives: a lost peer is a `MembershipError` that pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import torch
+from torch import nn
 
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.layout import Layout
@@ -23,7 +24,7 @@ from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.control import Control
-from ft_horovod.training.data import Source
+from ft_horovod.training.data import Prefetcher, Source
 from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.pace import Pace
@@ -143,15 +144,11 @@ class Acts:
     def _evaluate(self) -> None:
         """Accuracy over the test set, each member a share of it."""
         self._pulse.enter(Phase.COMPUTE)
-        share = rest = self._work.share(Spans(((0, len(self._test)),)))
-        correct = 0
+        share = self._work.share(Spans(((0, len(self._test)),)))
         self._flat.clear()  # evaluation sees the agreed statistics
         model = self._flat.model.eval()
-        with torch.inference_mode():
-            while rest:
-                part, rest = rest.take(_EVAL_BATCH)
-                batch = self._test.batch(np.fromiter(part, np.int64), 0)
-                correct += int((model(batch.images.to(self.state.device)).argmax(1).cpu() == batch.labels).sum())
+        with torch.inference_mode(), Prefetcher(self._test) as loader:
+            correct = sum(self._correct(model, loader, part) for part in _parts(share))
         model.train()
         total = self._work.sum_up("evaluation", Control(correct=correct, samples=len(share)))
         accuracy = total.correct / total.samples
@@ -160,6 +157,12 @@ class Acts:
         )
         if self._leads:
             self._trace.emit(Evaluated, step=self.progress.step, accuracy=accuracy, samples=total.samples)
+
+    def _correct(self, model: nn.Module, loader: Prefetcher, part: Spans) -> int:
+        """How many of the test samples at `part` are told right."""
+        loader.request(np.fromiter(part, np.int64), 0)
+        batch = loader.get(self._pulse.beat)
+        return int((model(batch.images.to(self.state.device)).argmax(1).cpu() == batch.labels).sum())
 
     def _close(self) -> None:
         """The leader writes the last commit while the others wait; after this nothing can be lost any more."""
@@ -196,3 +199,10 @@ class Acts:
         """Write the state to disk and wait until it is there."""
         self._pulse.enter(Phase.COMMIT)
         self._keeper.commit_now(self.progress, self.state)
+
+
+def _parts(share: Spans) -> Iterator[Spans]:
+    """A share in batches fit for evaluation."""
+    while share:
+        part, share = share.take(_EVAL_BATCH)
+        yield part

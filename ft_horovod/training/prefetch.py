@@ -6,7 +6,8 @@ This module knows one background thread and the order of requests, not what a ba
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from ft_horovod.core.errors import InvalidTransition
 from ft_horovod.training.sources import Batch, Indices, Source
 
 DEPTH = 2  # batches asked for and not yet taken
+_BEAT_S = 0.05
 
 
 class Prefetcher:
@@ -46,14 +48,18 @@ class Prefetcher:
             raise InvalidTransition("closed" if self._closed else f"{self._depth} batches are waiting to be taken")
         self._pending.append(self._pool.submit(self._source.batch, indices.copy(), epoch))
 
-    def get(self) -> Batch:
+    def get(self, beat: Callable[[], None] = lambda: None) -> Batch:
         """The oldest batch that was requested and not yet taken, waiting for it if need be.
 
-        Raises what loading it raised, and InvalidTransition when none was requested.
+        `beat` is called while it waits: slow storage is no hang. Raises what loading it raised, and InvalidTransition
+        when none was requested.
         """
         if not self._pending:
             raise InvalidTransition("no batch was requested")
-        return self._pending.popleft().result()
+        batch = self._pending.popleft()
+        while not wait((batch,), _BEAT_S).done:
+            beat()
+        return batch.result()
 
     def discard(self) -> None:
         """Forget what was requested: the shares of the batch have changed. The load at work ends unseen."""

@@ -41,6 +41,7 @@ class StepWork:
     ):
         """`beat` is called at every layer and every poll; `pulse` is told the phases."""
         self._config, self._flat, self._pulse, self._me = config, flat, pulse, membership.me
+        self._beat = beat
         self.order = SampleOrder(len(train), config.data.batch_size, config.seed)
         self.steps = config.steps or config.epochs * self.order.steps_per_epoch
         self.sums = Sums(membership, beat, config.watch.stall_s)
@@ -121,7 +122,7 @@ class StepWork:
         if self._asked != (step, part):
             self._prefetch.discard()
             self._ask(step, part)
-        batch = self._prefetch.get()
+        batch = self._prefetch.get(self._beat)
         self._asked = None
         if rest:
             self._ask(step, self._cut(rest)[0])

@@ -62,11 +62,11 @@ def _who_am_i(newcomers: str | None) -> WorkerId:
 
 
 def _run(folder: RunFolder, me: WorkerId, trace: TraceFile, *, newcomer: bool) -> int:
+    board = Board(Board.path_for(folder.name, me.host))
+    pulse = Pulse(board, me.slot, me.incarnation)  # before the long imports: the others see that it is coming
     from ft_horovod.training.assembly import Assembly
 
     config = decode_yaml(folder.config.read_text(), RunConfig, source=str(folder.config))
-    board = Board(Board.path_for(folder.name, me.host))
-    pulse = Pulse(board, me.slot, me.incarnation)
     assembly = Assembly(config, folder, me, trace, pulse, newcomer=newcomer)
     trainer = assembly.trainer()
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from contract_player import Heard, Notes, Player
+
 from ft_horovod.core.identity import WorkerId
 
 Cast = tuple[WorkerId, ...]
@@ -80,5 +82,6 @@ def _same_facts_for_all(outcome: Outcome) -> None:
         assert epochs == sorted(set(epochs)), f"{notes.worker}: epochs only grow"
         for facts in notes.facts:
             assert said.setdefault(facts.epoch, facts) == facts, f"epoch {facts.epoch}: not the same for all"
-        order = [worker for worker in notes.facts[0].workers if worker in notes.facts[-1].workers]
-        assert order == [w for w in notes.facts[-1].workers if w in order], f"{notes.worker}: the order is stable"
+        for before, after in pairwise(notes.facts):
+            stayed = [worker for worker in before.workers if worker in after.workers]
+            assert list(after.workers[: len(stayed)]) == stayed, f"{notes.worker}: a stable order, newcomers last"

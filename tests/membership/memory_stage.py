@@ -9,10 +9,11 @@ from typing import NoReturn
 
 from contract_player import Notes, Player
 from contract_scenes import Outcome, Scene
+from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY, welcome
+
 from ft_horovod.core.errors import Fenced
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.memory import Hub, Killed, MemoryMembership
-from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY, welcome
 
 _LIMIT_S = 40.0
 

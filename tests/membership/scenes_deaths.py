@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import torch
-
 from contract_player import Player
 from contract_scenes import MOMENT_S, Cast, Outcome, Scene
+
 from ft_horovod.core.layout import place
 from ft_horovod.core.recovery import Transfer
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 import torch
-
 from contract_player import Player
 from contract_scenes import Cast, Outcome, Scene
+
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import place
 from ft_horovod.core.recovery import Transfer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 import scenes_calm
 import scenes_deaths
 import scenes_newcomers
