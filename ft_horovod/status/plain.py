@@ -29,7 +29,7 @@ from ft_horovod.core.trace import (
     WorkerStarted,
 )
 from ft_horovod.status.ledger import PHASES, phase_s
-from ft_horovod.status.text import UNKNOWN, duration, milliseconds, one_line, plural, short_name, size
+from ft_horovod.status.text import UNKNOWN, duration, milliseconds, one_line, parameters, plural, short_name, size
 
 TIER_NAMES = {
     "peer": "in the peers",
@@ -77,13 +77,13 @@ def _about_the_run(
 ) -> str:
     match event:
         case RunStarted():
-            spares = f" and {event.spares} spares" if event.spares else ""
+            spares = f" and {plural(event.spares, 'spare')}" if event.spares else ""
             return (
                 f"run {event.run}: {event.model} on {event.data}, {event.workers} workers{spares} by {event.launcher}"
             )
         case TrainingStarted():
             verb = "goes on" if event.resumed else "begins"
-            return f"training {verb} at step {event.step} of {event.steps}, {event.parameters / 1e6:.1f} M parameters"
+            return f"training {verb} at step {event.step} of {event.steps}, {parameters(event.parameters)}"
         case Evaluated():
             return f"accuracy {event.accuracy * 100:.2f} % of {event.samples:,} after {event.step} steps"
         case TrainingFinished():

@@ -73,6 +73,11 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
+def parameters(count: int) -> str:
+    """How large a model is: `28 k parameters`, `23.5 M parameters`."""
+    return f"{count / 1e6:.1f} M parameters" if count >= 1_000_000 else f"{count / 1e3:.0f} k parameters"
+
+
 def short_name(worker: str, most: int = 1000) -> str:
     """A worker's name without its host's domain, in at most so many cells; addresses stay whole."""
     host, colon, slot = worker.rpartition(":")

@@ -26,6 +26,7 @@ from ft_horovod.status.text import (
     duration,
     goodput_style,
     heading,
+    parameters,
     percent,
     plural,
     sparkline,
@@ -70,7 +71,7 @@ def _header(state: RunState, now_s: float, width: int) -> list[Text]:
     spares = f" + {plural(run.spares, 'spare')}" if run.spares else ""
     workers = f"{plural(run.workers, 'worker')}{spares}"
     facts = f" {run.model} on {run.data} · batch {run.batch_size} · {run.launcher} · {workers}"
-    size = f" · {state.training.parameters / 1e6:.1f} M parameters" if state.training else ""
+    size = f" · {parameters(state.training.parameters)}" if state.training else ""
     facts += size if len(facts) + len(size) < width else ""
     return [spread(title, badge, width - 1), Text(facts, style=DIM)]
 

@@ -62,6 +62,8 @@ def _who_am_i(newcomers: str | None) -> WorkerId:
 
 
 def _run(folder: RunFolder, me: WorkerId, trace: TraceFile, *, newcomer: bool) -> int:
+    number = None if newcomer else MPI.COMM_WORLD.rank
+    trace.emit(WorkerStarted, worker=str(me), number=number, host=me.host, pid=os.getpid(), late=newcomer)
     board = Board(Board.path_for(folder.name, me.host))
     pulse = Pulse(board, me.slot, me.incarnation)  # before the long imports: the others see that it is coming
     from ft_horovod.training.assembly import Assembly
@@ -74,8 +76,6 @@ def _run(folder: RunFolder, me: WorkerId, trace: TraceFile, *, newcomer: bool) -
         trainer.leaving = True
 
     signal.signal(signal.SIGTERM, leave)
-    number = None if newcomer else MPI.COMM_WORLD.rank
-    trace.emit(WorkerStarted, worker=str(me), number=number, host=me.host, pid=os.getpid(), late=newcomer)
     ending = trainer.run()
     pulse.enter(Phase.GONE)
     if ending == "left":
