@@ -42,7 +42,7 @@ class Assembly:
         self._slots, self._spare_step = 0, -1
         self._computes = False
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        self._membership = UlfmMembership(
+        self.membership = UlfmMembership(
             me,
             pulse,
             command=[sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)],
@@ -54,9 +54,9 @@ class Assembly:
         flat = FlatModel(model.train())
         disk = DiskCommits(folder.commits, config.commit.keep, flat.named)
         keeper = Keeper(config.commit, disk, trace, pulse.beat, _identity(config, len(data.train)))
-        wishes = Wishes(config.layout, self._membership.newcomers_ready, lambda: self._membership.inviting)
+        wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
-        work = StepWork(config, flat, data.train, self._membership, pulse, self._beat)
+        work = StepWork(config, flat, data.train, self.membership, pulse, self._beat)
         outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step)
         self.acts = Acts(config, flat, data.test, work, outfit)
         resumed = None if newcomer else keeper.load_newest(flat.state)
@@ -77,7 +77,7 @@ class Assembly:
             kills=self._injector.kills,
             stand_by_beat=self._stand_by_beat,
         )
-        return Trainer(self._config, self._membership, self.acts, around)
+        return Trainer(self._config, self.membership, self.acts, around)
 
     def final_weights(self) -> str | None:
         """Hash of the weights of a worker that took the last step; None for a spare."""

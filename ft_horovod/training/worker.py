@@ -22,7 +22,7 @@ from ft_horovod.core.decode import decode_yaml
 from ft_horovod.core.errors import EXIT_BUG, EXIT_OK, Dismissed, FtHorovodError
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.trace import NewcomerDismissed, WorkerFailed, WorkerFinished, WorkerLeft, WorkerStarted
-from ft_horovod.membership.board import Board, Phase, Pulse
+from ft_horovod.membership.board import Board, Pulse
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
 
@@ -77,7 +77,7 @@ def _run(folder: RunFolder, me: WorkerId, trace: TraceFile, *, newcomer: bool) -
 
     signal.signal(signal.SIGTERM, leave)
     ending = trainer.run()
-    pulse.enter(Phase.GONE)
+    assembly.membership.close()
     if ending == "left":
         trace.emit(WorkerLeft, worker=str(me), step=assembly.acts.progress.step)
     else:
