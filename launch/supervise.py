@@ -39,7 +39,7 @@ from launch.mpirun import mpirun_command, worker_environment
 E = TypeVar("E", bound=Event)
 
 _POLL_S = 0.05
-_END_S = 5.0  # from the last worker's last word to the end of mpirun
+_END_S = 10.0  # from the workers' last word to the end of mpirun
 _GRACE_S = 10.0  # from asking the workers to end to ending them
 _LOG_LINES = 12
 
@@ -105,15 +105,13 @@ class Job:
             return True
         if not self._have(TrainingStarted):
             return now - self._started_at > self._config.launcher.join_timeout_s
-        if any(self._living()):
+        ended = self._have(TrainingFinished) or self._have(TrainingStopped)
+        alone = not self._config.launcher.hosts and not any(self._living())
+        if not ended and not alone:
             self._last_word_at = None
-        elif self._last_word_at is None and (self._ended() or not self._config.launcher.hosts):
-            self._last_word_at = now  # nobody is left who could do anything
+        elif self._last_word_at is None:
+            self._last_word_at = now  # the rest is to end by itself, or is ended
         return self._last_word_at is not None and now - self._last_word_at > _END_S
-
-    def _ended(self) -> bool:
-        """Whether the workers have said what came of the run."""
-        return self._have(TrainingFinished) or self._have(TrainingStopped)
 
     def end(self, *, interrupted: bool) -> int:
         """End every process of the job, finish the trace, and return the exit code."""

@@ -59,7 +59,7 @@ class HorovodRing:
         """Take Horovod down; a thread of it that cannot end takes this process with it, so that nobody waits."""
         if not self._up:
             return
-        with _or_exit(_STUCK_S if self._broken_at is not None else _PEACEFUL_S):
+        with or_exit(_STUCK_S if self._broken_at is not None else _PEACEFUL_S):
             hvd.shutdown()
         mpi_ops._handle_map.clear()  # references of sums that will never complete
         self._up = False
@@ -100,7 +100,7 @@ class _Sum:
 
 
 @contextmanager
-def _or_exit(limit_s: float) -> Iterator[None]:
+def or_exit(limit_s: float) -> Iterator[None]:
     """End this process when the body takes longer: the others, who wait for it, then go on without it."""
     timer = threading.Timer(limit_s, os._exit, [EXIT_FENCED])
     timer.daemon = True

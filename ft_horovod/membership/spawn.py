@@ -4,10 +4,14 @@ Inviting is two steps, so that nobody waits while a newcomer imports its librari
 (MPI_Comm_spawn, some 0.1 s), and later, when they have said that they are ready, `let_in` merges them into the world
 (some 0.02 s). When the inviters lose somebody in between, the invitation is void: the newcomers end, and may be
 invited anew.
+
+The bridge between inviters and newcomers is never revoked. A revoke connects to everybody on it, and connecting to a
+process that died before it was ever connected to waits for good. Newcomers are told by files in the run folder.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +20,9 @@ from mpi4py import MPI
 
 from ft_horovod.core.errors import Dismissed
 from ft_horovod.core.identity import WorkerId
+from ft_horovod.membership.board import born_ticks
 
-_POLL_S = 0.005
+_POLL_S = 0.01
 _LET_IN_LIMIT_S = 120.0
 _INVITATION_S = 60.0  # newcomers that are not ready by then are given up, and others may be invited
 _COME_IN = 7  # tag of the message that calls the newcomers into the merge
@@ -26,8 +31,9 @@ _COME_IN = 7  # tag of the message that calls the newcomers into the merge
 class Nursery:
     """The inviters' side: processes that were started and not yet let in."""
 
-    def __init__(self, command: Sequence[str], ready_dir: Path):
-        self._command, self._ready_dir = tuple(command), ready_dir
+    def __init__(self, command: Sequence[str], marks: Path):
+        """`marks`: a folder that all workers share."""
+        self._command, self._marks = tuple(command), marks
         self._bridge: MPI.Comm = MPI.COMM_NULL
         self._invited_at = 0.0
         self.invited: tuple[WorkerId, ...] = ()
@@ -46,7 +52,7 @@ class Nursery:
         try:
             self._bridge = world.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
         except MPI.Exception:
-            self._bridge, self.invited = MPI.COMM_NULL, ()
+            self._bridge = MPI.COMM_NULL
             return
         self._bridge.Set_errhandler(MPI.ERRORS_RETURN)
         self.invited = tuple(newcomers)
@@ -56,26 +62,27 @@ class Nursery:
         """Whether it is too early to invite others."""
         return bool(self.invited) and time.monotonic() - self._invited_at < _INVITATION_S
 
-    def ready(self) -> bool:
-        """Whether all invited processes wait to be let in."""
-        return bool(self.invited) and all(_mark(self._ready_dir, who).exists() for who in self.invited)
+    def ready(self, host: str) -> bool:
+        """Whether all invited processes wait to be let in; those on `host`, this one, are looked at."""
+        return bool(self.invited) and all(_is_ready(self._marks, who, host) for who in self.invited)
 
     def let_in(self, world: MPI.Intracomm, agreed: Callable[[MPI.Comm, bool], bool]) -> MPI.Intracomm:
-        """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, the same everywhere."""
-        bridge, self._bridge, self.invited = self._bridge, MPI.COMM_NULL, ()
-        merged = world
+        """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, for all alike."""
+        bridge, newcomers = self._bridge, self.invited
+        self._bridge, self.invited = MPI.COMM_NULL, ()
         assert isinstance(bridge, MPI.Intercomm)
+        merged = world
         try:
             if world.rank == 0:
                 for newcomer in range(bridge.Get_remote_size()):
                     bridge.send(None, newcomer, _COME_IN)
-            merged = bridge.Merge(False)
+            merged = connect(bridge.Merge(False))
             fine = True
         except MPI.Exception:
             fine = False
         if agreed(world, fine):
             return merged
-        _revoke(bridge, merged if merged is not world else MPI.COMM_NULL)
+        self._dismiss(newcomers)
         return world
 
     def void_if_changed(self, world: MPI.Comm) -> None:
@@ -84,12 +91,16 @@ class Nursery:
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """Newcomers that are still waiting hear of it and end."""
-        _revoke(self._bridge)
+        self._dismiss(self.invited)
         self._bridge, self.invited = MPI.COMM_NULL, ()
 
+    def _dismiss(self, newcomers: Sequence[WorkerId]) -> None:
+        """Those that still wait read it and end."""
+        for who in newcomers:
+            _dismissal(self._marks, who).touch()
 
-def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool]) -> MPI.Intracomm:
+
+def wait_to_be_let_in(me: WorkerId, marks: Path, expected: Callable[[], bool]) -> MPI.Intracomm:
     """The newcomer's side: say that it is ready, wait for the call, merge.
 
     `expected()` is asked all the time whether those who invited it may still call. Raises Dismissed when they may not,
@@ -97,27 +108,46 @@ def wait_to_be_let_in(me: WorkerId, ready_dir: Path, expected: Callable[[], bool
     """
     bridge = MPI.Comm.Get_parent()
     bridge.Set_errhandler(MPI.ERRORS_RETURN)
-    ready_dir.mkdir(exist_ok=True)
-    _mark(ready_dir, me).touch()
+    ready, dismissal = _mark(marks, me), _dismissal(marks, me)
+    ready.with_suffix(".new").write_text(f"{os.getpid()} {born_ticks(os.getpid())}")
+    ready.with_suffix(".new").replace(ready)
     give_up = time.monotonic() + _LET_IN_LIMIT_S
     try:
         while not bridge.Iprobe(0, _COME_IN):
+            if dismissal.exists():
+                raise Dismissed("the group changed before it could join")
             if not expected() or time.monotonic() > give_up:
                 raise Dismissed("nobody is left who would let it in")
             time.sleep(_POLL_S)
         bridge.recv(source=0, tag=_COME_IN)
-        return bridge.Merge(True)
+        return connect(bridge.Merge(True))
     except MPI.Exception as error:
-        raise Dismissed("the group changed before it could join") from error
+        raise Dismissed("the group changed while it joined") from error
     finally:
-        _mark(ready_dir, me).unlink(missing_ok=True)
+        ready.unlink(missing_ok=True)
 
 
-def _mark(ready_dir: Path, who: WorkerId) -> Path:
-    return ready_dir / f"{who.host}-{who.slot}-{who.incarnation}"
+def connect(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Let everybody on a merged communicator send something to everybody.
+
+    Connecting is lazy otherwise, and a stranger who died meanwhile cannot be connected to.
+    """
+    comm.Set_errhandler(MPI.ERRORS_RETURN)
+    comm.alltoall([None] * comm.size)
+    return comm
 
 
-def _revoke(*comms: MPI.Comm) -> None:
-    for comm in comms:
-        if comm != MPI.COMM_NULL:
-            comm.Revoke()
+def _is_ready(marks: Path, who: WorkerId, host: str) -> bool:
+    try:
+        pid, born = map(int, _mark(marks, who).read_text().split())
+    except (OSError, ValueError):
+        return False
+    return who.host != host or born_ticks(pid) == born
+
+
+def _mark(marks: Path, who: WorkerId) -> Path:
+    return marks / f"{who.host}-{who.slot}-{who.incarnation}.ready"
+
+
+def _dismissal(marks: Path, who: WorkerId) -> Path:
+    return _mark(marks, who).with_suffix(".dismissed")

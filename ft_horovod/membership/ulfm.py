@@ -23,25 +23,28 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
-from ft_horovod.membership.horovod_ring import HorovodRing
+from ft_horovod.membership.horovod_ring import HorovodRing, or_exit
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
 
 _POLL_S = 0.002
+_JOIN_S = 20.0
+_LOOK_S = 0.25
 _CHUNK_BYTES = 1 << 30  # MPI counts are ints
 
 
 class UlfmMembership:
     """One worker under mpirun. Create it first thing in the process: it initialises MPI."""
 
-    def __init__(self, me: WorkerId, pulse: Pulse, *, command: Sequence[str], ready_dir: Path, newcomer: bool = False):
+    def __init__(self, me: WorkerId, pulse: Pulse, *, command: Sequence[str], marks: Path, newcomer: bool = False):
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             raise Fenced("MPI was built without support for several threads: ft-horovod doctor tells more")
         self.me = me
-        self._pulse, self._ready_dir = pulse, ready_dir
+        self._pulse, self._marks = pulse, marks
         self._epoch = -1
+        self._next_look = 0.0
         self._ring = HorovodRing()
-        self._nursery = Nursery(command, ready_dir)
+        self._nursery = Nursery(command, marks)
         self._world = MPI.Intracomm(MPI.COMM_NULL) if newcomer else MPI.COMM_WORLD.Dup()
         if not newcomer:
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
@@ -52,15 +55,19 @@ class UlfmMembership:
         """See `Membership.meet`. A newcomer waits for those who invited it to let it in."""
         if self._world == MPI.COMM_NULL:
             self._pulse.enter(Phase.SPARE)
-            self._world = wait_to_be_let_in(self.me, self._ready_dir, self._inviters_live)
-            self._world.Set_errhandler(MPI.ERRORS_RETURN)
+            self._world = wait_to_be_let_in(self.me, self._marks, self._inviters_live)
             self._pulse.enter(Phase.REGROUP)
+            with or_exit(_JOIN_S):  # should the inviters have gone on without it, nobody answers
+                return self._exchange(report) or self.regroup(report)
         # At the start of a run the phase stays SETUP: others may still load, and how long is the launcher's business.
         return self._exchange(report) or self.regroup(report)
 
     def _inviters_live(self) -> bool:
-        """Beat, and look whether anybody on this host is at work in the run."""
+        """Beat, and look now and then whether anybody on this host is at work in the run."""
         self._pulse.beat()
+        if time.monotonic() < self._next_look:
+            return True
+        self._next_look = time.monotonic() + _LOOK_S
         at_work = (Phase.COMPUTE, Phase.WAIT, Phase.REGROUP, Phase.COMMIT)
         rows = (self._pulse.board.read(slot) for slot in range(ROWS) if slot != self._pulse.slot)
         return any(row.pid and row.phase in at_work and lives(row) for row in rows)
@@ -191,7 +198,7 @@ class UlfmMembership:
 
     def newcomers_ready(self) -> bool:
         """See `Membership.newcomers_ready`."""
-        return self._nursery.ready()
+        return self._nursery.ready(self.me.host)
 
     def close(self) -> None:
         """See `Membership.close`. Not MPI_Finalize: after failures it can wait for the dead."""

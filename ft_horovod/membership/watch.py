@@ -85,7 +85,7 @@ def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConf
 
 
 class Watch(threading.Thread):
-    """Watches the next living slot of this host, in a ring, and kills what is stuck."""
+    """Watches the next living slot of this host, in a ring, and kills what is stuck; the last one watches itself."""
 
     def __init__(self, board: Board, slot: int, config: WatchConfig, on_kill: Callable[[Verdict, Row], None]):
         super().__init__(name="hang-watch", daemon=True)
@@ -120,8 +120,8 @@ class Watch(threading.Thread):
                     os.kill(row.pid, signal.SIGKILL)
 
     def _neighbour(self) -> tuple[int, Row | None]:
-        """The next living worker in the ring of slots."""
-        for slot in (*range(self._slot + 1, self._slots), *range(self._slot)):
+        """The next living worker in the ring of slots; this one itself when it is the last."""
+        for slot in (*range(self._slot + 1, self._slots), *range(self._slot + 1)):
             row = self._board.read(slot)
             if row.phase != Phase.GONE and lives(row):
                 return slot, row

@@ -46,7 +46,7 @@ class Assembly:
             me,
             pulse,
             command=[sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)],
-            ready_dir=folder.ready,
+            marks=folder.ready,
             newcomer=newcomer,
         )
         data = open_data(config.data, config.seed)
