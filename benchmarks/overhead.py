@@ -16,21 +16,20 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
-from common import RESULTS, ROOT, Spread, in_ms, machine_facts, spread, write_result
+from common import RESULTS, ROOT, Spread, console, in_ms, machine_facts, spread, write_result
 from ours import config_for, scratch_folder, train, trainer_environment
 from processes import log_tail, run_limited, take_charge
-from rich.console import Console
 from rich.table import Table
 
-from ft_horovod.core.config import RunConfig, WatchConfig
+from ft_horovod.core.config import ModelName, RunConfig, WatchConfig
 from ft_horovod.core.decode import encode_yaml
 from ft_horovod.core.trace import StepFinished
 from launch.mpirun import mpirun_command, worker_environment
 
-MODELS = ("tiny", "resnet18", "resnet34", "resnet50", "resnet101")
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 STEPS = {"tiny": 400, "resnet18": 80, "resnet34": 60, "resnet50": 50, "resnet101": 40}
 _COLD_STEPS = 5
 _OURS_ONLY = "HOROVOD_FUSION_THRESHOLD"  # we hand over buckets; plain Horovod fuses as it does by default
@@ -97,19 +96,19 @@ def main() -> None:
     """Measure, print, write."""
     options = _parse()
     take_charge()
-    facts, console = machine_facts(), Console()
-    arms: dict[str, Arm] = {"plain": plain, "ours": ours} | (
-        {"ours, no watch": without_watch} if options.ablate else {}
-    )
+    facts, out = machine_facts(), console()
+    arms: dict[str, Arm] = {"plain": plain, "ours": ours}
+    if options.ablate:
+        arms["ours, no watch"] = without_watch
     rounds: dict[str, list[dict[str, Pace]]] = {}
     for model in options.models:
         config = config_for(model, options.workers, options.steps or STEPS[model])
         rounds[model] = []
         for number in range(options.rounds):
             rounds[model].append({name: arm(config, options.limit) for name, arm in arms.items()})
-            console.print(f"{model}, round {number + 1}: {_tell(rounds[model][-1])}")
+            out.print(f"{model}, round {number + 1}: {_tell(rounds[model][-1])}")
             write_result(options.out, facts, vars(options), models=_as_json(rounds))
-    console.print(_table(rounds))
+    out.print(_table(rounds))
 
 
 def _ratio(rounds: list[dict[str, Pace]], arm: str, figure: str) -> Spread | None:
@@ -174,4 +173,7 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(str(error))

@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
-from common import RESULTS, Spread, in_ms, machine_facts, spread, write_result
-from ours import config_for, train
+from common import RESULTS, Spread, console, in_ms, machine_facts, spread, write_result
+from ours import TrainerRun, config_for, train
 from processes import take_charge
 from recovery_ours import KillCost, costs, draw_kills
 from recovery_stock import LIMIT_S, StockTry, try_stock
 from rich.console import Console
 from rich.table import Table
 
+from ft_horovod.core.config import ModelName
 from ft_horovod.status.ledger import PHASES
 
-MODELS = ("tiny", "resnet18", "resnet34", "resnet50", "resnet101")
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 
 @dataclass
 class Case:
     """One model on so many workers: all kills of ours by number of spares, and stock's tries."""
 
-    model: str
+    model: ModelName
     workers: int
     ours: dict[int, list[KillCost]]
     problems: list[str] = field(default_factory=list)
@@ -68,35 +70,40 @@ def main() -> None:
     """Measure, print, write."""
     options = _parse()
     take_charge()
-    facts, console, rng = machine_facts(), Console(), random.Random(options.seed)
+    facts, out, rng = machine_facts(), console(), random.Random(options.seed)
     cases = []
     for model in options.models:
         for workers in options.workers:
             case = Case(model, workers, {spares: [] for spares in options.spares})
             cases.append(case)
-            _measure(case, options, rng, console)
-            write_result(options.out, facts, vars(options), cases=[one.as_json() for one in cases])
-    console.print(_table(cases))
+            for line in _measure(case, options, rng, out):
+                out.print(line)
+                write_result(options.out, facts, vars(options), cases=[one.as_json() for one in cases])
+    out.print(_table(cases))
 
 
-def _measure(case: Case, options: argparse.Namespace, rng: random.Random, console: Console) -> None:
-    """Ours with each number of spares, then stock, again and again."""
+def _measure(case: Case, options: argparse.Namespace, rng: random.Random, out: Console) -> Iterator[str]:
+    """Ours with each number of spares, then stock, again and again; a line on how it stands after each turn."""
     stock_tries = options.stock_tries if case.model in options.stock_models else 0
     for number in range(max(options.tries, stock_tries)):
         if number < options.tries:
             for spares, kills in case.ours.items():
-                kills += _try_ours(case, spares, number, rng, options.limit)
+                run, found = _try_ours(case, spares, number, rng, options.limit)
+                kills += found
+                if run.problem:
+                    case.problems.append(f"{spares} spares, try {number + 1}: {run.problem}")
+                    out.print(f"{case.problems[-1]}\n{run.last_lines}", style="red", markup=False)
         if number < stock_tries:
             case.stock.append(try_stock(config_for(case.model, case.workers, 1), rng, options.stock_limit))
-        console.print(f"{case.model}, {case.workers} workers, try {number + 1}: {_latest(case)}")
+        yield f"{case.model}, {case.workers} workers, try {number + 1}: {_latest(case)}"
 
 
-def _try_ours(case: Case, spares: int, number: int, rng: random.Random, limit_s: float) -> list[KillCost]:
+def _try_ours(
+    case: Case, spares: int, number: int, rng: random.Random, limit_s: float
+) -> tuple[TrainerRun, list[KillCost]]:
     faults, steps = draw_kills(rng, case.workers, spares, number)
     run = train(config_for(case.model, case.workers, steps, spares=spares), limit_s, faults)
-    if run.problem:
-        case.problems.append(f"{spares} spares, try {number + 1}: {run.problem}")
-    return costs(run.events)
+    return run, costs(run.events)
 
 
 def _latest(case: Case) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
 from ft_horovod import __version__
@@ -57,6 +58,8 @@ def train(config: Path | None, out: Path | None, resume: Path | None, plain: boo
         raise ConfigError("--resume takes its configuration from the run folder: no CONFIG, no --out")
     given = {_KEYS[name]: value for name, value in flags.items()}
     settings = load_config(RunFolder(resume).config if resume else config, given)
+    if resume is not None and flags["schedule"] is None:
+        settings = msgspec.structs.replace(settings, schedule=None)  # its faults have struck already
     folder = resume or out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.model.name}"
     sys.exit(run(settings, folder, _console(plain), resume=resume is not None))
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from ft_horovod.core.errors import Fenced, Stalled, WorkersLost
+from ft_horovod.core.errors import Dismissed, Stalled, WorkersLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
@@ -69,7 +69,7 @@ class MemoryMembership:
                 hub.changed.notify_all()
                 self._until(lambda: self.me in hub.world or self.me not in hub.invited)
                 if self.me not in hub.world:
-                    raise Fenced(f"{self.me} is not needed any more: the group changed before it could join")
+                    raise Dismissed("the group changed before it could join")
         return self._agree_on_facts(report)
 
     def regroup(self, report: Report) -> Facts:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+import msgspec
+import numpy as np
 import torch
 from mpi4py import MPI
 
@@ -31,6 +33,8 @@ _POLL_S = 0.002
 _JOIN_S = 20.0
 _LOOK_S = 0.25
 _CHUNK_BYTES = 1 << 30  # MPI counts are ints
+
+_said = msgspec.msgpack.Decoder(tuple[int, Report])
 
 
 class UlfmMembership:
@@ -94,15 +98,20 @@ class UlfmMembership:
     def _exchange(self, report: Report, shrink_s: float = 0.0) -> Facts | None:
         """Everybody tells everybody; None when somebody died meanwhile, and then None for all."""
         started = time.monotonic()
-        answers: list[tuple[int, Report]] = []
+        lengths, texts = np.zeros(self._world.size, np.int64), np.empty(0, np.uint8)
+        mine = np.frombuffer(msgspec.msgpack.encode((self._epoch, report)), np.uint8)
         try:
-            answers = self._world.allgather((self._epoch, report))
+            self._world.Allgather(np.array([mine.size], np.int64), lengths)
+            texts = np.zeros(int(lengths.sum()), np.uint8)
+            self._world.Allgatherv(mine, [texts, lengths])
             fine = True
         except MPI.Exception:
             self._world.Revoke()
             fine = False
+        # Nothing is decoded before: when a rank dies, Allgatherv can report success without having received anything.
         if not self._agreed(self._world, fine):
             return None
+        answers = [_said.decode(part.tobytes()) for part in np.split(texts, np.cumsum(lengths)[:-1])]
         self._epoch = 1 + max(epoch for epoch, _ in answers)
         return Facts(self._epoch, tuple(said for _, said in answers), shrink_s, time.monotonic() - started)
 
@@ -124,11 +133,10 @@ class UlfmMembership:
         ring_comm = MPI.COMM_NULL
         world = self._world
         try:
-            answered = self._world.allgather(self.me)
             for transfer in transfers:
-                self._transfer(transfer, answered, state)
+                self._transfer(transfer, state)
             restored = time.monotonic()
-            if len(layout.workers) < len(answered):
+            if len(layout.workers) < self._world.size:
                 world = cast(MPI.Intracomm, self._world.Split(0 if stays else MPI.UNDEFINED, self._world.rank))
             if stays:
                 world.Set_errhandler(MPI.ERRORS_RETURN)
@@ -148,12 +156,12 @@ class UlfmMembership:
             self._ring.up(ring_comm)
         return restored - started, time.monotonic() - restored
 
-    def _transfer(self, transfer: Transfer, answered: Sequence[WorkerId], state: torch.Tensor) -> None:
+    def _transfer(self, transfer: Transfer, state: torch.Tensor) -> None:
         """Broadcast the state from its source to those who lack it, by a communicator of just these."""
         party = (transfer.source, *transfer.targets)
         takes_part = self.me in party
         comm = self._world.Split(
-            0 if takes_part else MPI.UNDEFINED, party.index(self.me) if takes_part else answered.index(self.me)
+            0 if takes_part else MPI.UNDEFINED, party.index(self.me) if takes_part else self._world.rank
         )
         if comm == MPI.COMM_NULL:
             return

@@ -7,10 +7,12 @@ a player acts and what it writes down, not which backend it plays on.
 from __future__ import annotations
 
 import hashlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -22,6 +24,7 @@ from ft_horovod.core.layout import Layout, place
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.protocol import Facts, Membership, Progress, Report
 
+SHOW_STACK = signal.SIGUSR1  # tells a player that is a process to print where it is
 SUM_LIMIT_S = 20.0  # rule 4: every wait ends
 _POLL_S = 0.0005
 
@@ -44,6 +47,11 @@ class Notes(msgspec.Struct):
     values: dict[str, float] = {}
     ended: bool = False  # came to the end of the scene, or was let go in it
     problem: str = ""
+
+
+def notes_path(folder: Path, scene: int, worker: WorkerId) -> Path:
+    """Where a player that is a process leaves its notes of a scene."""
+    return folder / f"scene-{scene}-{worker.slot}-{worker.incarnation}.json"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from contract_player import Notes, Player
 from contract_scenes import Outcome, Scene
 from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY, welcome
 
-from ft_horovod.core.errors import Fenced
+from ft_horovod.core.errors import Dismissed
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.memory import Hub, Killed, MemoryMembership
 
@@ -64,8 +64,8 @@ class MemoryStage:
             player.join(player.meet(), welcome)
         except Killed:
             pass
-        except Fenced:
-            player.notes.values["fenced"] = 1.0
+        except Dismissed:
+            player.notes.values["dismissed"] = 1.0
         except Exception:  # noqa: BLE001
             player.notes.problem = traceback.format_exc()
             self.hub.kill(me)
@@ -91,5 +91,3 @@ class MemoryStage:
 
 def play_in_memory(scene: Scene, workers: int) -> Outcome:
     return MemoryStage(scene, workers).run()
-
-

@@ -122,7 +122,7 @@ def inviters_lose_somebody(player: Player, cast: Cast) -> None:
 
 def check_inviters_lose_somebody(outcome: Outcome) -> None:
     (newcomer,) = set(outcome.notes) - set(outcome.cast)
-    assert outcome.notes[newcomer].ended or outcome.notes[newcomer].values["fenced"]
+    assert outcome.notes[newcomer].ended or outcome.notes[newcomer].values["dismissed"]
     assert all(outcome.of(number).lost_in[0] == "sum" for number in range(len(outcome.cast) - 1))
 
 
