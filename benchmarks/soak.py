@@ -94,6 +94,7 @@ def main() -> int:
                 write_result(options.out, facts, vars(options), totals=by_kind(runs), runs=runs)
     except KeyboardInterrupt:
         interrupted = True
+        out.print("interrupted: the run in hand does not count", style="yellow")
     out.print(_table(runs))
     if interrupted:
         return 130
@@ -103,7 +104,8 @@ def main() -> int:
 def _next_run(runs: list[SoakRun], options: argparse.Namespace, progress: Progress) -> SoakRun:
     plan = draw_plan(options, len(runs), runs[-1].step_s if runs else None)
     limits = Limits(run_s=options.limit, silence_s=options.silence)
-    return soak_once(plan, Habits(gap_s=options.gap), limits, lambda striker: progress.tell(runs, plan, striker))
+    habits = Habits(gap_s=options.gap, hang_share=options.hang_share)
+    return soak_once(plan, habits, limits, lambda striker: progress.tell(runs, plan, striker))
 
 
 def draw_plan(options: argparse.Namespace, number: int, step_s: float | None) -> Plan:
@@ -205,6 +207,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--respawn", action=argparse.BooleanOptionalAction, help="drawn for each run when not given")
     parser.add_argument("--gap", type=float, default=1.0, help="mean seconds between strikes")
+    parser.add_argument("--hang-share", type=float, default=0.1, help="of the strikes: stopped instead of killed")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for a run; one that takes longer hangs")
     parser.add_argument("--silence", type=float, default=75.0, help="so long without a new event is a hang, too")
     parser.add_argument("--out", type=Path, default=RESULTS / "soak.json")

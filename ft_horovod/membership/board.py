@@ -152,6 +152,15 @@ def starved_s(pid: int) -> float:
     return longest_ns / 1e9
 
 
+def waits_for_device(pid: int) -> bool:
+    """Whether a thread of the process waits, uninterruptibly, for a disk or a page from one. That is no hang either."""
+    with contextlib.suppress(OSError, IndexError):
+        for task in os.scandir(f"/proc/{pid}/task"):
+            if Path(task.path, "stat").read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+    return False
+
+
 def lives(row: Row) -> bool:
     """Whether the process that wrote the row is still there."""
     return row.pid > 0 and born_ticks(row.pid) == row.born_ticks

@@ -38,12 +38,16 @@ class Nursery:
         self._invited_at = 0.0
         self.invited: tuple[WorkerId, ...] = ()
 
-    def invite(self, world: MPI.Intracomm, newcomers: Sequence[WorkerId]) -> None:
+    def invite(
+        self, world: MPI.Intracomm, newcomers: Sequence[WorkerId], agreed: Callable[[MPI.Comm, bool], bool]
+    ) -> None:
         """Start the newcomers; all of `world` together. When that fails nobody is invited.
 
         An earlier invitation is withdrawn.
         """
         self._withdraw()
+        if not agreed(world, True):
+            return  # somebody is dead already: Spawn would wait for it
         self._invited_at = time.monotonic()
         info = MPI.Info.Create()
         info.Set("host", ",".join(who.host for who in newcomers))
@@ -70,6 +74,10 @@ class Nursery:
         """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, for all alike."""
         bridge, newcomers = self._bridge, self.invited
         self._bridge, self.invited = MPI.COMM_NULL, ()
+        # They were ready when somebody reported it; since then the invitation may have become void.
+        if not agreed(world, bridge != MPI.COMM_NULL):
+            self._dismiss(newcomers)
+            return world
         assert isinstance(bridge, MPI.Intercomm)
         merged = world
         try:

@@ -197,7 +197,7 @@ class UlfmMembership:
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`. Called between `regroup` and `form`, when Horovod is down."""
-        self._nursery.invite(self._world, newcomers)
+        self._nursery.invite(self._world, newcomers, self._agreed)
 
     @property
     def inviting(self) -> bool:

@@ -2,8 +2,8 @@
 
 Stuck means that a worker's progress stands still, not that it is slow to answer: the limit is a multiple of the
 longest pause between two of its own beats lately, never below a floor. Time does not count in which the worker waited
-for a processor (a busy host is no hang), nor in which the watcher itself was not awake (a paused machine is none
-either). This module decides (`judge`) and acts (`Watch`).
+for a processor or a disk (a busy host is no hang), nor in which the watcher itself was not awake (a paused machine is
+none either). This module decides (`judge`) and acts (`Watch`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ft_horovod.core.config import WatchConfig
-from ft_horovod.membership.board import Board, Phase, Row, lives, starved_s
+from ft_horovod.membership.board import ROWS, Board, Phase, Row, lives, starved_s, waits_for_device
 
 _TICK_S = 0.05
+_COUNT_S = 1.0  # between looks for new slots
 _LONGEST_TICK_S = 0.5  # a longer one means that the machine stood still: it counts as this much
 _LEAST_S = 0.001  # what a silent tick counts at the least: even on the busiest host a hang is found in the end
 _WARM_STEPS = 2  # a worker's first steps teach what a normal pause is
@@ -52,11 +53,14 @@ def limit_s(row: Row, config: WatchConfig) -> float | None:
 class Observation:
     """What one watcher has seen of one neighbour: time since its beats last changed in which it could have beaten."""
 
-    def __init__(self, starved_s: Callable[[int], float] = starved_s):
-        """`starved_s(pid)`: seconds that a process has waited for a processor in all."""
+    def __init__(
+        self, starved_s: Callable[[int], float] = starved_s, excused: Callable[[int], bool] = waits_for_device
+    ):
+        """`starved_s(pid)`: seconds that a process has waited for a processor in all; `excused(pid)`: it waits for a
+        device right now."""
         self.row: Row | None = None
         self.silent_s = 0.0
-        self._starved_s, self._starved_before_s = starved_s, 0.0
+        self._starved_s, self._excused, self._starved_before_s = starved_s, excused, 0.0
 
     def see(self, row: Row, awake_s: float) -> None:
         """Take in a new reading after `awake_s` of the watcher's own awake time."""
@@ -67,7 +71,8 @@ class Observation:
             starved_s = self._starved_s(row.pid)
             if self.silent_s == 0:
                 self._starved_before_s = starved_s  # the first silent tick is the reference
-            self.silent_s += max(_LEAST_S, awake_s - (starved_s - self._starved_before_s))
+            counts_s = 0.0 if self._excused(row.pid) else awake_s - (starved_s - self._starved_before_s)
+            self.silent_s += max(_LEAST_S, counts_s)
             self._starved_before_s = starved_s
 
 
@@ -85,7 +90,11 @@ def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConf
 
 
 class Watch(threading.Thread):
-    """Watches the next living slot of this host, in a ring, and kills what is stuck; the last one watches itself."""
+    """Watches the next workers of this host, in a ring of slots, and kills what is stuck.
+
+    Each watches all up to and with the next that watches in its turn: a process that still loads does not. The last one
+    alive watches itself.
+    """
 
     def __init__(self, board: Board, slot: int, config: WatchConfig, on_kill: Callable[[Verdict, Row], None]):
         super().__init__(name="hang-watch", daemon=True)
@@ -93,39 +102,36 @@ class Watch(threading.Thread):
         self._slots = slot + 1
         self._stop = threading.Event()
 
-    def know(self, slots: int) -> None:
-        """Slots 0 to `slots` - 1 are in use on this host."""
-        self._slots = slots
-
     def stop(self) -> None:
         self._stop.set()
 
     def run(self) -> None:
         seen: dict[int, Observation] = {}
         killed: set[int] = set()
-        last = time.monotonic()
+        last = next_count = time.monotonic()
         while not self._stop.wait(_TICK_S):
             now = time.monotonic()
             awake_s, last = min(now - last, _LONGEST_TICK_S), now
-            slot, row = self._neighbour()
-            if row is None:
-                continue
-            observation = seen.setdefault(slot, Observation())
-            observation.see(row, awake_s)
-            verdict = judge(slot, observation, self._others(slot), self._config)
-            if verdict and lives(row) and row.pid not in killed:
-                killed.add(row.pid)
-                self._on_kill(verdict, row)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(row.pid, signal.SIGKILL)
+            if now >= next_count:
+                next_count = now + _COUNT_S
+                self._slots = 1 + max(slot for slot in range(ROWS) if self._board.read(slot).pid)
+            for slot, row in self._watched():
+                observation = seen.setdefault(slot, Observation())
+                observation.see(row, awake_s)
+                verdict = judge(slot, observation, self._others(slot), self._config)
+                if verdict and lives(row) and row.pid not in killed:
+                    killed.add(row.pid)
+                    self._on_kill(verdict, row)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(row.pid, signal.SIGKILL)
 
-    def _neighbour(self) -> tuple[int, Row | None]:
-        """The next living worker in the ring of slots; this one itself when it is the last."""
+    def _watched(self) -> Iterator[tuple[int, Row]]:
         for slot in (*range(self._slot + 1, self._slots), *range(self._slot + 1)):
             row = self._board.read(slot)
             if row.phase != Phase.GONE and lives(row):
-                return slot, row
-        return self._slot, None
+                yield slot, row
+                if row.phase != Phase.SETUP:
+                    return
 
     def _others(self, slot: int) -> Iterator[Row]:
         """Everybody living on this host but `slot`; read only when somebody asks."""

@@ -97,7 +97,6 @@ class Assembly:
 
     def _on_layout(self, layout: Layout, roster: Roster) -> None:
         self._slots = 1 + max(worker.slot for worker in roster.everybody if worker.host == self._me.host)
-        self._watch.know(self._slots)
         self._injector.be(roster.number(self._me), layout.role(self._me))
         self._computes = self._me in layout.members
 

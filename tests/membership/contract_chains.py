@@ -29,5 +29,5 @@ CHAINS = {
     "in_recovery": _chain("dies_while_others_regroup dies_inside_regroup dies_before_form dies_while_others_form"),
     "in_transfers": _chain("source_dies_in_a_transfer target_dies_in_a_transfer dies_right_after_form"),
     "newcomers": _chain("newcomers_come_in newcomer_dies_when_in newcomer_dies_when_ready newcomer_dies_at_once"),
-    "inviters": _chain("inviters_lose_somebody dies_before_inviting"),
+    "inviters": _chain("inviters_lose_somebody dies_before_inviting dies_while_inviting"),
 }

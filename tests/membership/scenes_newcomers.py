@@ -136,6 +136,18 @@ def dies_before_inviting(player: Player, cast: Cast) -> None:
         player.form(place(cast, len(cast)))
 
 
+def dies_while_inviting(player: Player, cast: Cast) -> None:
+    """In the middle of starting newcomers."""
+    player.regroup()
+    with player.losing("form or sum"):
+        if player.me == cast[-1]:
+            player.die_in(player.patience_s / 100)
+        player.membership.invite([WorkerId(cast[0].host, _SLOT + 10 * player.scene, HEALTHY)])
+        player.form(place(cast, len(cast)))
+        while True:
+            player.sum(1.0)
+
+
 def check_dies_before_inviting(outcome: Outcome) -> None:
     assert all(outcome.of(number).lost_in == ["form"] for number in range(len(outcome.cast) - 1))
 
@@ -146,5 +158,6 @@ SCENES = (
     Scene(newcomer_dies_when_ready),
     Scene(newcomer_dies_when_in),
     Scene(inviters_lose_somebody, check_inviters_lose_somebody, dies=(-1,), comes=None),
+    Scene(dies_while_inviting, dies=(-1,), comes=None),
     Scene(dies_before_inviting, check_dies_before_inviting, dies=(-1,), comes=None),
 )
