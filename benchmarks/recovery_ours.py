@@ -29,8 +29,10 @@ class KillCost(msgspec.Struct, frozen=True, kw_only=True):
 
     `total_s` is the time from right before SIGKILL to the end of the first step that the group finishes without the
     victim; a step that was as good as done and is finished in spite of the kill does not count. `step_s` is the median
-    undisturbed step of the group that was struck. `kind` is how the survivors took the loss, `phases` where the time
-    went by their own books, which start at the victim's last sign of life.
+    undisturbed step of the group that was struck. `less_one_step_s` may be negative: part of the step was done when the
+    kill came, and survivors keep it. `delay_s` is how much longer than a step it was from the end of the step before to
+    the end of the one that recovered: what training lost. `kind` is how the survivors took the loss, `phases` where the
+    time went by their own books, which start at the victim's last sign of life.
     """
 
     victim: str
@@ -41,6 +43,7 @@ class KillCost(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     step_s: float
     less_one_step_s: float
+    delay_s: float
     kind: str | None
     phases: dict[str, float]
 
@@ -80,6 +83,7 @@ def _cost(events: Sequence[AnyEvent], kill: FaultInjected) -> KillCost | None:
     )
     if recovered is None:
         return None
+    before_it = max(e.time_s for e in events if isinstance(e, StepFinished) and e.time_s < recovered.time_s)
     report = next((e for e in events if isinstance(e, FailureRecovered) and e.worker == kill.worker), None)
     total_s, step_s = recovered.time_s - kill.time_s, _typical_step_s(events, before.epoch, kill.time_s)
     return KillCost(
@@ -91,6 +95,7 @@ def _cost(events: Sequence[AnyEvent], kill: FaultInjected) -> KillCost | None:
         total_s=total_s,
         step_s=step_s,
         less_one_step_s=total_s - step_s,
+        delay_s=recovered.time_s - before_it - step_s,
         kind=report.kind if report else None,
         phases=dict(zip(PHASES, phase_s(report), strict=True)) if report else {},
     )

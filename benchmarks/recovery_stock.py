@@ -48,6 +48,7 @@ class StockTry(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float | None = None
     step_s: float | None = None
     less_one_step_s: float | None = None
+    delay_s: float | None = None
     members_after: int | None = None
     clean_exit: bool = False
 
@@ -121,11 +122,13 @@ def _judge(events: list[_Event], *, exited: bool) -> StockTry:
         return StockTry(outcome="lost" if exited else "hung")
     step_s = statistics.median(e["step_s"] for e in steps if e["time_s"] < killed_at and e["step"] >= _COLD_STEPS)
     total_s = after["time_s"] - killed_at
+    before_it = max(event["time_s"] for event in steps if event["time_s"] < after["time_s"])
     return StockTry(
         outcome="recovered",
         total_s=total_s,
         step_s=step_s,
         less_one_step_s=total_s - step_s,
+        delay_s=after["time_s"] - before_it - step_s,
         members_after=after["size"],
         clean_exit=exited,
     )

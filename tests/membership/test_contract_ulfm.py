@@ -32,10 +32,24 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play
 
 
+# A death inside MPI_Comm_spawn can leave the others in the agreement that follows for good: docs/ROADMAP.md, known faults.
+KNOWN_FAULTS = {"dies_while_inviting": "Open MPI: an agreement after a spawn that lost somebody may not end"}
+
+
 @pytest.mark.parametrize(
     ("chain", "number"),
-    [(chain, number) for chain, (_, scenes) in CHAINS.items() for number in range(len(scenes))],
-    ids=[f"{chain}-{scene.name}" for chain, (_, scenes) in CHAINS.items() for scene in scenes],
+    [
+        pytest.param(
+            chain,
+            number,
+            id=f"{chain}-{scene.name}",
+            marks=[pytest.mark.xfail(strict=False, reason=KNOWN_FAULTS[scene.name])]
+            if scene.name in KNOWN_FAULTS
+            else [],
+        )
+        for chain, (_, scenes) in CHAINS.items()
+        for number, scene in enumerate(scenes)
+    ],
 )
 def test_contract(played: Played, chain: str, number: int) -> None:
     outcome = played(chain)[number]
