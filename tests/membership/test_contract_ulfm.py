@@ -32,7 +32,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play
 
 
-# A death inside MPI_Comm_spawn can leave the others in the agreement that follows for good: docs/ROADMAP.md, known faults.
+# A death inside MPI_Comm_spawn can leave the others in the next agreement for good: docs/ROADMAP.md, known faults.
 KNOWN_FAULTS = {"dies_while_inviting": "Open MPI: an agreement after a spawn that lost somebody may not end"}
 
 
