@@ -49,6 +49,11 @@ class TrainerRun:
             return "exceeded its limit and was ended"
         return f"exit {self.code}, outcome {self.summary.outcome or 'unknown'}"
 
+    @property
+    def message(self) -> str:
+        """What the launcher said of it, for whoever runs the benchmark: it may name paths."""
+        return self.summary.message or self.last_lines
+
 
 def config_for(
     model: ModelName, workers: int, steps: int, *, spares: int = 0, respawn: bool = False, norm: NormName = "batch"

@@ -50,7 +50,7 @@ def ours(config: RunConfig, limit_s: float) -> Pace:
     """One run of our trainer. Raises BenchError."""
     run = train(config, limit_s)
     if run.problem:
-        raise BenchError(f"ours: {run.problem}")
+        raise BenchError(f"ours: {run.problem}\n{run.message}")
     steps = [event for event in run.events if isinstance(event, StepFinished)]
     return Pace(
         step_s=statistics.median(event.step_s for event in steps[_COLD_STEPS:]),

@@ -97,7 +97,7 @@ def _measure(case: Case, options: argparse.Namespace, rng: random.Random, out: C
                 kills += found
                 if run.problem:
                     case.problems.append(f"{spares} spares, try {number + 1}: {run.problem}")
-                    out.print(f"{case.problems[-1]}\n{run.last_lines}", style="red", markup=False)
+                    out.print(f"{case.problems[-1]}\n{run.message}", style="red", markup=False)
         if number < stock_tries:
             case.stock.append(try_stock(config_for(case.model, case.workers, 1), rng, options.stock_limit))
         yield f"{case.model}, {case.workers} workers, try {number + 1}: {_latest(case)}"

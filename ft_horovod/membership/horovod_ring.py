@@ -7,11 +7,7 @@ inherit: it runs in Horovod's background thread the moment an MPI call there fai
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import horovod.torch as hvd
 import torch
@@ -19,7 +15,8 @@ from horovod.common.exceptions import HorovodInternalError
 from horovod.torch import mpi_ops
 from mpi4py import MPI
 
-from ft_horovod.core.errors import EXIT_FENCED, WorkersLost
+from ft_horovod.core.errors import WorkersLost
+from ft_horovod.membership.limits import or_exit
 
 _LOST_HANDLE_S = 0.05  # after the loss is known, how long a sum in flight may still complete
 _STUCK_S = 2.0  # how long Horovod's thread may take to end once its communicator is revoked
@@ -97,15 +94,3 @@ class _Sum:
         except (HorovodInternalError, ValueError) as error:
             raise WorkersLost("a peer died during the sum") from error
         return True
-
-
-@contextmanager
-def or_exit(limit_s: float) -> Iterator[None]:
-    """End this process when the body takes longer: the others, who wait for it, then go on without it."""
-    timer = threading.Timer(limit_s, os._exit, [EXIT_FENCED])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -10,8 +10,11 @@ It does not know what the workers compute, nor who should lead.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -20,18 +23,20 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from ft_horovod.core.errors import Fenced, WorkersLost
+from ft_horovod.core.errors import EXIT_FENCED, Fenced, WorkersLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
-from ft_horovod.membership.horovod_ring import HorovodRing, or_exit
+from ft_horovod.membership.horovod_ring import HorovodRing
+from ft_horovod.membership.limits import or_exit
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
 
 _POLL_S = 0.002
 _JOIN_S = 20.0
 _LOOK_S = 0.25
+_DYING_S = 1.0
 _CHUNK_BYTES = 1 << 30  # MPI counts are ints
 
 _said = msgspec.msgpack.Decoder(tuple[int, Report])
@@ -197,7 +202,28 @@ class UlfmMembership:
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`. Called between `regroup` and `form`, when Horovod is down."""
-        self._nursery.invite(self._world, newcomers, self._agreed)
+        with self._or_exit_with_the_dying():
+            self._nursery.invite(self._world, newcomers, self._agreed)
+
+    @contextmanager
+    def _or_exit_with_the_dying(self) -> Iterator[None]:
+        """End this process when somebody on this host dies and the body does not end all the same.
+
+        MPI_Comm_spawn does not in its root: that waits for the dead, the others get an error and then wait for it.
+        """
+        done, board = threading.Event(), self._pulse.board
+        alive = [row for row in map(board.read, range(ROWS)) if row.phase == Phase.REGROUP and lives(row)]
+
+        def look() -> None:
+            while not done.wait(_LOOK_S):
+                if not all(map(lives, alive)) and not done.wait(_DYING_S):
+                    os._exit(EXIT_FENCED)
+
+        threading.Thread(target=look, name="spawn-guard", daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     @property
     def inviting(self) -> bool:
