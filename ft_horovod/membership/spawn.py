@@ -21,10 +21,8 @@ from mpi4py import MPI
 from ft_horovod.core.errors import Dismissed
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.board import born_ticks
-from ft_horovod.membership.limits import or_exit
 
 _POLL_S = 0.01
-_SPAWN_LIMIT_S = 5.0  # Spawn takes 0.1 s, or 1 s on a crowded host
 _LET_IN_LIMIT_S = 120.0
 _INVITATION_S = 60.0  # newcomers that are not ready by then are given up, and others may be invited
 _COME_IN = 7  # tag of the message that calls the newcomers into the merge
@@ -56,8 +54,7 @@ class Nursery:
         names = ",".join(str(who) for who in newcomers)
         program, *arguments = self._command
         try:
-            with or_exit(_SPAWN_LIMIT_S):  # when somebody dies inside Spawn, others can wait there for good
-                self._bridge = world.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
+            self._bridge = world.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
         except MPI.Exception:
             self._bridge = MPI.COMM_NULL
             return

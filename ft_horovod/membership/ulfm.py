@@ -10,11 +10,8 @@ It does not know what the workers compute, nor who should lead.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -23,13 +20,13 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from ft_horovod.core.errors import EXIT_FENCED, Fenced, WorkersLost
+from ft_horovod.core.errors import Fenced, WorkersLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
 from ft_horovod.membership.horovod_ring import HorovodRing
-from ft_horovod.membership.limits import or_exit
+from ft_horovod.membership.limits import or_exit, or_exit_once
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
 
@@ -202,28 +199,12 @@ class UlfmMembership:
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`. Called between `regroup` and `form`, when Horovod is down."""
-        with self._or_exit_with_the_dying():
-            self._nursery.invite(self._world, newcomers, self._agreed)
-
-    @contextmanager
-    def _or_exit_with_the_dying(self) -> Iterator[None]:
-        """End this process when somebody on this host dies and the body does not end all the same.
-
-        MPI_Comm_spawn does not in its root: that waits for the dead, the others get an error and then wait for it.
-        """
-        done, board = threading.Event(), self._pulse.board
+        board = self._pulse.board
         alive = [row for row in map(board.read, range(ROWS)) if row.phase == Phase.REGROUP and lives(row)]
-
-        def look() -> None:
-            while not done.wait(_LOOK_S):
-                if not all(map(lives, alive)) and not done.wait(_DYING_S):
-                    os._exit(EXIT_FENCED)
-
-        threading.Thread(target=look, name="spawn-guard", daemon=True).start()
-        try:
-            yield
-        finally:
-            done.set()
+        # When somebody dies inside Spawn, its root waits for good, and all others for the root.
+        grace_s = _DYING_S if self._world.rank == 0 else 8 * _DYING_S
+        with or_exit_once(lambda: not all(map(lives, alive)), grace_s):
+            self._nursery.invite(self._world, newcomers, self._agreed)
 
     @property
     def inviting(self) -> bool:

@@ -19,7 +19,7 @@ def _chain(names: str) -> tuple[int, tuple[Scene, ...]]:
     needed, used_up = 0, 0
     for scene in scenes:
         needed = max(needed, used_up + scene.workers)
-        used_up += len(scene.dies) + len(scene.leaves)
+        used_up += len(scene.dies) + len(scene.may_die) + len(scene.leaves)
     return needed, scenes
 
 

@@ -158,6 +158,6 @@ SCENES = (
     Scene(newcomer_dies_when_ready),
     Scene(newcomer_dies_when_in),
     Scene(inviters_lose_somebody, check_inviters_lose_somebody, dies=(-1,), comes=None),
-    Scene(dies_while_inviting, dies=(-1,), comes=None),
+    Scene(dies_while_inviting, dies=(-1,), may_die=(0,), comes=None),
     Scene(dies_before_inviting, check_dies_before_inviting, dies=(-1,), comes=None),
 )
