@@ -1,6 +1,6 @@
 """Benchmark: time from the SIGKILL of a worker to the next finished step, ours and stock elastic Horovod's.
 
-    .venv/bin/python benchmarks/recovery.py --workers 4 8 --models tiny resnet50 --tries 5 --stock-tries 2
+    .venv/bin/python benchmarks/recovery.py --workers 4 8 --models tiny resnet50 --tries 5 --stock-tries 5
 
 Both run in turn on the same machine, with the same model, samples and batch. Ours runs with fault schedules that kill
 several workers a run, leaders among them, at random moments of a step; stock elastic Horovod survives one kill a run
@@ -177,7 +177,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "resnet50"])
     parser.add_argument("--spares", type=int, nargs="+", default=[0, 1], help="one variant of ours for each")
     parser.add_argument("--tries", type=int, default=5, help="runs of ours for each variant; each has several kills")
-    parser.add_argument("--stock-tries", type=int, default=2, help="runs of stock, one kill each, 30 s and more")
+    parser.add_argument("--stock-tries", type=int, default=5, help="runs of stock, one kill each, 30 s and more")
     parser.add_argument("--stock-models", nargs="*", choices=MODELS, default=["tiny", "resnet50"])
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a run of ours")
     parser.add_argument("--stock-limit", type=float, default=LIMIT_S, help="seconds for a run of stock")

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.decode import convert, decode_yaml
+from ft_horovod.core.decode import convert, decode_yaml, with_line
 from ft_horovod.core.errors import ConfigError
 from ft_horovod.core.schedule import FaultSchedule, PlannedFault, resolve
 
@@ -48,13 +48,17 @@ def read_text(path: Path) -> str:
 
 
 def check_schedule(config: RunConfig) -> tuple[PlannedFault, ...]:
-    """The faults of the run's schedule, all drawn; none without one. Raises ConfigError naming file and entry."""
+    """The faults of the run's schedule, all drawn; none without one. Raises ConfigError naming file, entry and line."""
     if config.schedule is None:
         return ()
     path = Path(config.schedule)
-    schedule = decode_yaml(read_text(path), FaultSchedule, source=str(path))
-    layout = config.layout
-    return resolve(schedule, layout.workers + layout.spares, stages=layout.stages, steps=config.steps, source=str(path))
+    text, layout = read_text(path), config.layout
+    schedule = decode_yaml(text, FaultSchedule, source=str(path))
+    workers = layout.workers + layout.spares
+    try:
+        return resolve(schedule, workers, stages=layout.stages, steps=config.steps, source=str(path))
+    except ConfigError as error:
+        raise with_line(error, text) from error
 
 
 def _anchored(config: RunConfig, path: Path) -> RunConfig:

@@ -107,7 +107,7 @@ def convert(value: object, kind: type[T], *, source: str, root: yaml.Node | None
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$")
-        path: Path = tuple(key or int(index) for key, index in _PATH_PART.findall(where.rstrip("`")))
+        path = _path_of(where.rstrip("`"))
         unknown = re.fullmatch("Object contains unknown field `(.*)`", problem, re.DOTALL)
         missing = re.fullmatch("Object missing required field `(.*)`", problem, re.DOTALL)
         if unknown:
@@ -140,6 +140,18 @@ def line_of(root: yaml.Node | None, path: Sequence[str | int]) -> int | None:
         else:
             break
     return line
+
+
+def with_line(error: ConfigError, text: str) -> ConfigError:
+    """The same error with the line of its key in `text`, a document that has been decoded without an error."""
+    root = _Loader(text).get_single_node()
+    line = line_of(root, _path_of(f".{error.key}")) if error.key else None
+    return ConfigError(error.problem, source=error.source, key=error.key, line=line)
+
+
+def _path_of(dotted: str) -> Path:
+    """The parts of `.faults[0].at`."""
+    return tuple(key or int(index) for key, index in _PATH_PART.findall(dotted))
 
 
 def _refuse(node: yaml.Node, path: Path, source: str, above: frozenset[int], done: set[int]) -> None:

@@ -48,7 +48,7 @@ def test_a_bad_config_is_refused(tmp_path: Path, text: str, expected: str) -> No
 
 def test_a_schedule_that_names_a_worker_that_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("version: 1\nfaults:\n  - {kind: kill, at: {step: 3}, target: {worker: 9}}\n")
-    expected = "f.yaml: faults[0].target.worker: there is no worker 9; workers and spares are 0 to 4"
+    expected = "f.yaml:3: faults[0].target.worker: there is no worker 9; workers and spares are 0 to 4"
     assert_refused(tmp_path, expected, "--spares", "1", "--schedule", "f.yaml", "--out", "out")
 
 

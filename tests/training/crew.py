@@ -1,0 +1,158 @@
+"""Whole trainers in one process: a thread each, over the in-memory membership, struck by a fault schedule."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.core.config import RunConfig
+from ft_horovod.core.errors import Dismissed, QuorumLost
+from ft_horovod.core.identity import WorkerId
+from ft_horovod.core.layout import Layout
+from ft_horovod.core.schedule import Fault, FaultSchedule, PlannedFault, resolve
+from ft_horovod.core.trace import AnyEvent
+from ft_horovod.membership.board import Board, Pulse
+from ft_horovod.membership.memory import Hub, Killed, MemoryMembership
+from ft_horovod.status.follow import read_trace
+from ft_horovod.tracefile import TraceFile
+from ft_horovod.training.acts import Acts, Outfit
+from ft_horovod.training.data import open_data
+from ft_horovod.training.flat import FlatModel
+from ft_horovod.training.keeper import Keeper
+from ft_horovod.training.models import build_model
+from ft_horovod.training.step import StepWork
+from ft_horovod.training.trainer import Surroundings, Trainer
+from ft_horovod.training.wishes import Wishes
+
+_LIMIT_S = 60.0
+
+
+@dataclass
+class End:
+    """How one worker ended, and the state it ended with."""
+
+    ending: str
+    acts: Acts | None = None
+
+
+@dataclass
+class Crew:
+    """One run of `config`. `faults` name workers by number; kills, leaves and joins are understood."""
+
+    config: RunConfig
+    folder: Path
+    faults: Sequence[Fault] = ()
+    ends: dict[str, End] = field(default_factory=dict)
+
+    def run(self) -> Crew:
+        """To the end of every thread. Raises AssertionError when one does not come to it."""
+        layout = self.config.layout
+        names = [WorkerId("here", slot) for slot in range(layout.workers + layout.spares)]
+        schedule = FaultSchedule(version=1, faults=tuple(self.faults))
+        self._planned = resolve(schedule, len(names), steps=self.config.steps)
+        self._board = Board(self.folder / "board")
+        self._layouts: list[Layout] = []
+        self._hub = Hub(names, start=self._start)
+        self._threads: list[threading.Thread] = []
+        for name in names:
+            self._start(name)
+        give_up = time.monotonic() + _LIMIT_S
+        while stuck := [thread.name for thread in self._threads if thread.is_alive()]:
+            assert time.monotonic() < give_up, f"do not end: {stuck}"
+            time.sleep(0.01)
+        return self
+
+    @property
+    def events(self) -> list[AnyEvent]:
+        return read_trace(self.folder)
+
+    @property
+    def finished(self) -> dict[str, Acts]:
+        """The states of those who took the last step; a spare that was never needed has none."""
+        ended = {who: end.acts for who, end in self.ends.items() if end.ending == "finished"}
+        members = {str(worker) for worker in self._layouts[-1].members}
+        return {who: acts for who, acts in ended.items() if acts and who in members}
+
+    def weights(self) -> torch.Tensor:
+        """The weights that all of them have, bit for bit."""
+        finishers = list(self.finished.values())
+        assert len({acts.sha256() for acts in finishers}) == 1
+        return finishers[0].state[: finishers[0].describe()["parameters"]].clone()
+
+    def _start(self, me: WorkerId) -> None:
+        thread = threading.Thread(target=self._live, args=(me,), name=str(me), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _live(self, me: WorkerId) -> None:
+        acts: Acts | None = None
+        try:
+            torch.set_num_threads(1)
+            trainer, acts = self._equip(me)
+            ending: str = trainer.run()
+        except Killed:
+            ending = "killed"
+        except Dismissed:
+            ending = "dismissed"
+        except QuorumLost as error:
+            ending = f"quorum lost: {error}"
+        except Exception:  # noqa: BLE001  # the test reads what went wrong
+            ending = traceback.format_exc()
+            self._hub.kill(me)
+        self.ends[str(me)] = End(ending, acts)
+
+    def _equip(self, me: WorkerId) -> tuple[Trainer, Acts]:
+        config, membership = self.config, MemoryMembership(self._hub, me)
+        trace, pulse = TraceFile(self.folder, str(me)), Pulse(self._board, me.slot, me.incarnation)
+        data = open_data(config.data, config.seed)
+        flat = FlatModel(build_model(config.model, data.classes, data.channels, config.seed).train())
+        keeper = Keeper(config.commit, DiskCommits(self.folder / "commits", 2, flat.named), trace, pulse.beat, "a test")
+        wishes = Wishes(config.layout, membership.newcomers_ready, lambda: membership.inviting)
+        work = StepWork(config, flat, data.train, membership, pulse, pulse.beat)
+        struck = _Struck(self._hub, me, self._planned, wishes)
+        acts = Acts(config, flat, data.test, work, Outfit(trace, pulse, keeper, wishes, struck.at_step))
+        around = Surroundings(
+            trace=trace,
+            pulse=pulse,
+            last_seen=dict,
+            hung=tuple,
+            on_layout=lambda layout, _: self._layouts.append(layout),
+            kills=lambda number, role: any(f.kind == "kill" and f.worker == number for f in self._planned),
+            stand_by_beat=pulse.beat,
+        )
+        struck.trainer = Trainer(config, membership, acts, around)
+        return struck.trainer, acts
+
+
+class _Struck:
+    """Carries out what the schedule has for one worker, in its thread or at a random moment of the step."""
+
+    def __init__(self, hub: Hub, me: WorkerId, planned: Sequence[PlannedFault], wishes: Wishes):
+        self._hub, self._me, self._wishes = hub, me, wishes
+        self._mine = [
+            fault for fault in planned if me.incarnation == 0 and (fault.worker == me.slot or fault.kind == "join")
+        ]
+        self.trainer: Trainer | None = None
+
+    def at_step(self, step: int, typical_s: float) -> None:
+        for fault in [fault for fault in self._mine if fault.step == step]:
+            self._mine.remove(fault)
+            if fault.kind == "kill" and fault.within:
+                timer = threading.Timer(fault.within * typical_s, self._hub.kill, [self._me])
+                timer.daemon = True
+                timer.start()
+            elif fault.kind == "kill":
+                self._hub.kill(self._me)
+                raise Killed(str(self._me))
+            elif fault.kind == "leave":
+                assert self.trainer is not None
+                self.trainer.leaving = True
+            elif fault.kind == "join":
+                self._wishes.grow()
