@@ -25,6 +25,9 @@ def commands() -> None:
 @commands.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--workers", type=int, help="Members that compute.")
+@click.option("--stages", type=int, help="Parts that the model is cut into, each held by a group: 1 to 5.")
+@click.option("--backups", type=int, help="Members of each stage's group besides its leader.")
+@click.option("--role", help="What backups do: replica (compute too) or standby (follow the leader's updates).")
 @click.option("--spares", type=int, help="Warm processes that wait to take a dead member's place.")
 @click.option("--min-workers", type=int, help="With fewer members the run ends with exit 75, to be resumed.")
 @click.option("--respawn/--no-respawn", default=None, help="Start new processes when no spare is left.")
@@ -66,6 +69,9 @@ def train(config: Path | None, out: Path | None, resume: Path | None, plain: boo
 
 _KEYS = {
     "workers": "layout.workers",
+    "stages": "layout.stages",
+    "backups": "layout.backups",
+    "role": "layout.role",
     "spares": "layout.spares",
     "min_workers": "layout.min_workers",
     "respawn": "layout.respawn",

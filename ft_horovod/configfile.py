@@ -28,6 +28,8 @@ def load_config(path: Path | None, flags: Mapping[str, object]) -> RunConfig:
     if not given:
         return config
     values = msgspec.to_builtins(config)
+    if {"layout.stages", "layout.backups"} & set(given):
+        values["layout"].pop("workers")  # as many as these need
     for key, value in given.items():
         *sections, name = key.split(".")
         place = values

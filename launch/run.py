@@ -13,7 +13,6 @@ from ft_horovod import __version__
 from ft_horovod.configfile import check_schedule
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.decode import encode_yaml
-from ft_horovod.core.errors import ConfigError
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.status.final_view import final_view
 from ft_horovod.status.follow import read_trace
@@ -30,8 +29,6 @@ def run(config: RunConfig, path: Path, console: Console, *, resume: bool = False
     Everything that can be wrong with the input is found before a process is started or a file written. Raises
     ConfigError.
     """
-    if config.layout.stages > 1:
-        raise ConfigError("training split over stages is not built yet: give 1", key="layout.stages")
     faults = check_schedule(config)
     check_data(config.data)
     folder = RunFolder(path)

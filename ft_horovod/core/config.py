@@ -6,12 +6,16 @@ does without a file. This module knows values, not files, devices or processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from ft_horovod.core.partition import share_members
 from ft_horovod.core.samples import MAX_BATCH
+
+MAX_WORKERS = 1_000_000
 
 Count = Annotated[int, Meta(ge=1, lt=1 << 62)]
 Index = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -60,12 +64,45 @@ class OptimizerConfig(Section, frozen=True):
 
 
 class LayoutConfig(Section, frozen=True):
-    workers: Count = 4  # members that compute
-    spares: Index = 0  # warm processes that wait
+    """Who computes. `workers` is the number of members of all stages together."""
+
+    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] = 0  # 0 stands for what stages and backups need, or 4
+    spares: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 0  # warm processes that wait
     min_workers: Count = 1  # with fewer the run ends with exit 75
-    stages: Annotated[int, Meta(ge=1, le=5)] = 1
+    stages: Annotated[int, Meta(ge=1, le=5)] = 1  # parts that the model is cut into
+    backups: Index | tuple[Index, ...] | None = None  # members of a stage besides its leader; a list: stage by stage
+    role: Literal["replica", "standby"] = "replica"  # what backups do: compute too, or follow the leader's updates
     respawn: bool = True  # start a new process when members are missing and no spare is left
     max_respawns: Index = 64  # over the whole run
+
+    def __post_init__(self) -> None:
+        given = (self.backups,) * self.stages if isinstance(self.backups, int) else self.backups
+        if given is not None and len(given) != self.stages:
+            raise ValueError(f"layout.backups is for {len(given)} stages, layout.stages is {self.stages}")
+        if self.stages == 1 and given is not None:
+            raise ValueError("layout.backups goes with stages: with one stage every worker computes")
+        needed = self.stages + sum(given) if given is not None else max(self.stages, 0 if self.stages > 1 else 4)
+        if not self.workers:
+            msgspec.structs.force_setattr(self, "workers", needed)
+        if self.stages > self.workers:
+            raise ValueError(f"layout.stages is {self.stages}, more than layout.workers, {self.workers}")
+        if given is not None and self.workers != needed:
+            raise ValueError(
+                f"layout.workers is {self.workers}, but {self.stages} stages with these backups have {needed} members"
+            )
+        if self.min_workers > self.workers:
+            raise ValueError(f"layout.min_workers is {self.min_workers}, more than layout.workers, {self.workers}")
+
+    @property
+    def standby(self) -> bool:
+        return self.role == "standby"
+
+    def sizes(self, costs: Sequence[float]) -> tuple[int, ...]:
+        """Members wanted for each stage: as `backups` says, else more where a stage costs more."""
+        if self.backups is None:
+            return share_members(costs, self.workers)
+        given = (self.backups,) * self.stages if isinstance(self.backups, int) else self.backups
+        return tuple(1 + backups for backups in given)
 
 
 class WatchConfig(Section, frozen=True):
@@ -107,11 +144,10 @@ class RunConfig(Section, frozen=True):
     schedule: str | None = None  # fault schedule (YAML)
 
     def __post_init__(self) -> None:
-        if self.layout.stages > self.layout.workers:
-            raise ValueError(f"layout.stages is {self.layout.stages}, more than layout.workers, {self.layout.workers}")
-        if self.layout.min_workers > self.layout.workers:
+        if self.layout.stages > 1 and self.data.micro_batch and self.data.batch_size % self.data.micro_batch:
             raise ValueError(
-                f"layout.min_workers is {self.layout.min_workers}, more than layout.workers, {self.layout.workers}"
+                f"data.micro_batch is {self.data.micro_batch}, which does not divide data.batch_size, "
+                f"{self.data.batch_size}"
             )
         if self.data.name in ("cifar10", "mnist", "imagefolder") and not self.data.root:
             raise ValueError(f"data.name {self.data.name} needs data.root, the folder of its files")

@@ -70,11 +70,23 @@ def place(roster: Sequence[WorkerId], members: int, stages: int = 1) -> Layout:
     """
     if not 1 <= stages <= members <= len(roster):
         raise ValueError(f"{len(roster)} workers cannot give {members} members to {stages} stages")
-    groups = []
-    for stage in range(stages):
-        leader, *backups = roster[stage:members:stages]
-        groups.append(Group(stage, leader, tuple(backups)))
-    return Layout(tuple(groups), tuple(roster[members:]))
+    return place_groups(roster, [len(range(stage, members, stages)) for stage in range(stages)])
+
+
+def place_groups(roster: Sequence[WorkerId], sizes: Sequence[int]) -> Layout:
+    """The first layout with groups of these sizes, dealt in rounds: all leaders first, then all first backups, ...
+
+    So a worker's number tells its stage, and on a roster ordered by host a stage's members are on different hosts.
+    Raises ValueError when a stage would get nobody or there are not enough workers.
+    """
+    if not sizes or min(sizes) < 1 or sum(sizes) > len(roster):
+        raise ValueError(f"{len(roster)} workers cannot make groups of {list(sizes)}")
+    order = [stage for turn in range(max(sizes)) for stage, size in enumerate(sizes) if size > turn]
+    groups: list[list[WorkerId]] = [[] for _ in sizes]
+    for stage, worker in zip(order, roster, strict=False):
+        groups[stage].append(worker)
+    spares = tuple(roster[len(order) :])
+    return Layout(tuple(Group(stage, g[0], tuple(g[1:])) for stage, g in enumerate(groups)), spares)
 
 
 class View(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from horovod.torch import mpi_ops
 from mpi4py import MPI
 
 from ft_horovod.core.errors import WorkersLost
+from ft_horovod.core.layout import Layout
 from ft_horovod.membership.limits import or_exit
 
 _LOST_HANDLE_S = 0.05  # after the loss is known, how long a sum in flight may still complete
@@ -29,6 +30,7 @@ class HorovodRing:
     def __init__(self) -> None:
         self._up = False
         self._broken_at: float | None = None
+        self._comm = MPI.Intracomm(MPI.COMM_NULL)
         self.on_error = MPI.Comm.Create_errhandler(self._heard)
 
     def _heard(self, comm: MPI.Comm, code: int) -> None:
@@ -42,13 +44,17 @@ class HorovodRing:
         """When an MPI call under Horovod failed first, on the monotonic clock."""
         return self._broken_at
 
-    def up(self, comm: MPI.Comm) -> None:
-        """Bring Horovod up on `comm`. When a peer dies meanwhile the ring is broken, and the first sum says so."""
+    def build(self, comm: MPI.Intracomm, layout: Layout) -> None:
+        """Take the members' communicator; Horovod builds its own from it, in `up`."""
         comm.Set_errhandler(self.on_error)
+        self._comm = comm
+
+    def up(self) -> None:
+        """Bring Horovod up. When a peer dies meanwhile the ring is broken, and the first sum says so."""
         self._broken_at = None
         self._up = True
         try:
-            hvd.init(comm=comm)
+            hvd.init(comm=self._comm)
         except ValueError:
             self._broken_at = time.monotonic()
 

@@ -7,6 +7,7 @@ membership raises `Killed`. All waiting is on one condition, with a limit.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -38,9 +39,12 @@ class Hub:
         self.epoch = -1
         self.broken = False  # somebody has called for a regroup
         self.members: tuple[WorkerId, ...] = ()
+        self.layout: Layout | None = None
         self.arrived: dict[str, dict[WorkerId, object]] = {}
         self.outcome: dict[str, object] = {}
         self.sums: dict[str, dict[WorkerId, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.wires: dict[tuple[int, int, int, int], deque[torch.Tensor]] = {}  # sent by links, not yet received
+        self.brought: dict[str, dict[WorkerId, torch.Tensor]] = {}  # parts of sums of links
         self.round = 0
 
     def kill(self, worker: WorkerId) -> None:
@@ -94,13 +98,17 @@ class MemoryMembership:
             hub.epoch += 1
             hub.broken = False
             hub.sums.clear()
+            hub.wires.clear()
+            hub.brought.clear()
             return Facts(hub.epoch, tuple(r for w in hub.world if isinstance(r := said[w], Report)))
 
         facts = self._together("facts", report, conclude)
         assert isinstance(facts, Facts)
         return facts
 
-    def form(self, layout: Layout, transfers: Sequence[Transfer], state: torch.Tensor) -> tuple[float, float]:
+    def form(
+        self, layout: Layout, transfers: Sequence[Transfer], state_of: Callable[[int], torch.Tensor]
+    ) -> tuple[float, float]:
         """See `Membership.form`."""
         hub = self._hub
         met = list(hub.world)
@@ -112,14 +120,14 @@ class MemoryMembership:
                 source = states[transfer.source]
                 for target in transfer.targets:
                     tensor = states[target]
-                    assert isinstance(tensor, torch.Tensor)
-                    assert isinstance(source, torch.Tensor)
-                    tensor.copy_(source)
-            hub.members = layout.members
+                    assert callable(tensor)
+                    assert callable(source)
+                    tensor(transfer.stage).copy_(source(transfer.stage))
+            hub.members, hub.layout = layout.members, layout
             hub.world = [worker for worker in met if worker in layout.workers]
             return True
 
-        if not self._together("form", state, conclude):
+        if not self._together("form", state_of, conclude):
             raise WorkersLost("somebody was lost while the group was formed")
         return 0.0, 0.0
 

@@ -34,6 +34,7 @@ class Progress(msgspec.Struct, frozen=True):
     accuracy: float | None = None
     loss: float | None = None
     ledger: SampleLedger = SampleLedger()
+    costs: tuple[float, ...] = ()  # seconds of each unit of the model, by whoever measured them; () with one stage
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +94,14 @@ class Membership(Protocol):
         """Find out who lives. Ends whatever sums are under way, everywhere."""
         ...
 
-    def form(self, layout: Layout, transfers: Sequence[Transfer], state: torch.Tensor) -> tuple[float, float]:
-        """Carry out the transfers of `state` and come up on `layout`; returns (restore_s, reinit_s).
+    def form(
+        self, layout: Layout, transfers: Sequence[Transfer], state_of: Callable[[int], torch.Tensor]
+    ) -> tuple[float, float]:
+        """Carry out the transfers and come up on `layout`; returns (restore_s, reinit_s).
 
-        `state` is a contiguous tensor, the same size everywhere; targets' contents are overwritten. Workers that
-        answered but are not in the layout are let go. Raises MembershipError.
+        `state_of` is asked, by sources and targets of a transfer, for this worker's state of a stage: a contiguous
+        tensor, the same size everywhere; targets' contents are overwritten. Workers that answered but are not in the
+        layout are let go. Raises MembershipError.
         """
         ...
 

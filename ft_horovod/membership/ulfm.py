@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 import numpy as np
@@ -25,7 +25,6 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
-from ft_horovod.membership.horovod_ring import HorovodRing
 from ft_horovod.membership.limits import or_exit, or_exit_once
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
@@ -39,17 +38,53 @@ _CHUNK_BYTES = 1 << 30  # MPI counts are ints
 _said = msgspec.msgpack.Decoder(tuple[int, Report])
 
 
+class Fabric(Protocol):
+    """What the members compute over: Horovod's ring, or the links of stages."""
+
+    on_error: MPI.Errhandler
+
+    @property
+    def broken_at(self) -> float | None:
+        """See `Membership.broken_at`."""
+        ...
+
+    def build(self, comm: MPI.Intracomm, layout: Layout) -> None:
+        """Build on the members' communicator, all members together. Raises MPI.Exception."""
+        ...
+
+    def up(self) -> None:
+        """All have built; from here on the fabric is used."""
+        ...
+
+    def down(self) -> None:
+        """End everything under way, wherever it is; never waits for good."""
+        ...
+
+    def sum_into(self, name: str, source: torch.Tensor, target: torch.Tensor) -> Handle:
+        """See `Membership.sum_into`."""
+        ...
+
+
 class UlfmMembership:
     """One worker under mpirun. Create it first thing in the process: it initialises MPI."""
 
-    def __init__(self, me: WorkerId, pulse: Pulse, *, command: Sequence[str], marks: Path, newcomer: bool = False):
+    def __init__(
+        self,
+        me: WorkerId,
+        pulse: Pulse,
+        fabric: Fabric,
+        *,
+        command: Sequence[str],
+        marks: Path,
+        newcomer: bool = False,
+    ):
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             raise Fenced("MPI was built without support for several threads: ft-horovod doctor tells more")
         self.me = me
         self._pulse, self._marks = pulse, marks
         self._epoch = -1
         self._next_look = 0.0
-        self._ring = HorovodRing()
+        self._fabric = fabric
         self._nursery = Nursery(command, marks)
         self._world = MPI.Intracomm(MPI.COMM_NULL) if newcomer else MPI.COMM_WORLD.Dup()
         if not newcomer:
@@ -81,7 +116,7 @@ class UlfmMembership:
     def regroup(self, report: Report) -> Facts:
         """See `Membership.regroup`."""
         self._pulse.enter(Phase.REGROUP)
-        self._ring.down()
+        self._fabric.down()
         while True:
             started = time.monotonic()
             self._world.Revoke()
@@ -127,26 +162,26 @@ class UlfmMembership:
 
     # -- forming -------------------------------------------------------------------------------------------------
 
-    def form(self, layout: Layout, transfers: Sequence[Transfer], state: torch.Tensor) -> tuple[float, float]:
+    def form(
+        self, layout: Layout, transfers: Sequence[Transfer], state_of: Callable[[int], torch.Tensor]
+    ) -> tuple[float, float]:
         """See `Membership.form`."""
         self._pulse.enter(Phase.REGROUP)
         started = time.monotonic()
-        stays = self.me in layout.workers
-        ring_comm = MPI.COMM_NULL
+        stays, computes = self.me in layout.workers, self.me in layout.members
         world = self._world
         try:
             for transfer in transfers:
-                self._transfer(transfer, state)
+                self._transfer(transfer, state_of)
             restored = time.monotonic()
             if len(layout.workers) < self._world.size:
                 world = cast(MPI.Intracomm, self._world.Split(0 if stays else MPI.UNDEFINED, self._world.rank))
             if stays:
                 world.Set_errhandler(MPI.ERRORS_RETURN)
-                members = layout.members
-                computes = self.me in members
-                ring_comm = world.Split(
-                    0 if computes else MPI.UNDEFINED, members.index(self.me) if computes else self._world.rank
-                )
+                place = layout.members.index(self.me) if computes else world.rank
+                members = world.Split(0 if computes else MPI.UNDEFINED, place)
+                if computes:
+                    self._fabric.build(cast(MPI.Intracomm, members), layout)
             fine = True
         except MPI.Exception:
             self._world.Revoke()
@@ -154,12 +189,12 @@ class UlfmMembership:
         if not self._agreed(self._world, fine):
             raise WorkersLost("somebody was lost while the group was formed")
         self._world = world
-        if ring_comm != MPI.COMM_NULL:
-            self._ring.up(ring_comm)
+        if computes:
+            self._fabric.up()
         return restored - started, time.monotonic() - restored
 
-    def _transfer(self, transfer: Transfer, state: torch.Tensor) -> None:
-        """Broadcast the state from its source to those who lack it, by a communicator of just these."""
+    def _transfer(self, transfer: Transfer, state_of: Callable[[int], torch.Tensor]) -> None:
+        """Broadcast a stage's state from its source to those who lack it, by a communicator of just these."""
         party = (transfer.source, *transfer.targets)
         takes_part = self.me in party
         comm = self._world.Split(
@@ -167,7 +202,8 @@ class UlfmMembership:
         )
         if comm == MPI.COMM_NULL:
             return
-        comm.Set_errhandler(self._ring.on_error)
+        comm.Set_errhandler(self._fabric.on_error)
+        state = state_of(transfer.stage)
         host = state.cpu() if state.is_cuda else state
         raw = host.view(torch.uint8).numpy()
         for start in range(0, raw.size, _CHUNK_BYTES):
@@ -181,11 +217,11 @@ class UlfmMembership:
     @property
     def broken_at(self) -> float | None:
         """See `Membership.broken_at`."""
-        return self._ring.broken_at
+        return self._fabric.broken_at
 
     def sum_into(self, name: str, source: torch.Tensor, target: torch.Tensor) -> Handle:
         """See `Membership.sum_into`."""
-        return self._ring.sum_into(name, source, target)
+        return self._fabric.sum_into(name, source, target)
 
     def stand_by(self, beat: Callable[[], None]) -> None:
         """See `Membership.stand_by`. Polls rather than blocks: a blocking call could not beat."""
@@ -218,4 +254,4 @@ class UlfmMembership:
     def close(self) -> None:
         """See `Membership.close`. Not MPI_Finalize: after failures it can wait for the dead."""
         self._pulse.enter(Phase.GONE)
-        self._ring.down()
+        self._fabric.down()

@@ -100,16 +100,16 @@ class Watch(threading.Thread):
         super().__init__(name="hang-watch", daemon=True)
         self._board, self._slot, self._config, self._on_kill = board, slot, config, on_kill
         self._slots = slot + 1
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopping.set()
 
     def run(self) -> None:
         seen: dict[int, Observation] = {}
         killed: set[int] = set()
         last = next_count = time.monotonic()
-        while not self._stop.wait(_TICK_S):
+        while not self._stopping.wait(_TICK_S):
             now = time.monotonic()
             awake_s, last = min(now - last, _LONGEST_TICK_S), now
             if now >= next_count:

@@ -8,30 +8,26 @@ progress. It does not know who lives: a lost peer is a `MembershipError` that pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 import torch
-from torch import nn
 
+from ft_horovod.commit.disk import Part, Tensors
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.layout import Layout
+from ft_horovod.core.identity import Role, WorkerId
+from ft_horovod.core.layout import View
 from ft_horovod.core.spans import Spans
 from ft_horovod.core.trace import Evaluated, StepFinished, TrainingFinished
 from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.control import Control
-from ft_horovod.training.data import Prefetcher, Source
-from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.pace import Pace
-from ft_horovod.training.step import StepWork
 from ft_horovod.training.wishes import Wishes
-
-_EVAL_BATCH = 64
+from ft_horovod.training.work import Work
 
 
 def finite(loss: float | None) -> float | None:
@@ -56,8 +52,8 @@ class Outfit:
 class Acts:
     """The state of one worker and the acts that advance it."""
 
-    def __init__(self, config: RunConfig, flat: FlatModel, test: Source, work: StepWork, outfit: Outfit):
-        self._flat, self._test, self._work, self._every = flat, test, work, config.eval_every_epochs
+    def __init__(self, config: RunConfig, work: Work, test_samples: int, outfit: Outfit):
+        self._work, self._test_samples, self._every = work, test_samples, config.eval_every_epochs
         self._trace, self._pulse, self._keeper, self._between = (
             outfit.trace,
             outfit.pulse,
@@ -66,13 +62,16 @@ class Acts:
         )
         self.wishes = outfit.wishes
         self.pace = Pace()
-        self.progress = Progress(act=0, goal=config.layout.workers)
-        self._epoch, self._leads = 0, False
+        self.progress = Progress(act=0, goal=config.layout.workers, costs=work.measure())
+        self._resumed_step: int | None = None
+        self._epoch, self._leads, self._stages = 0, False, 1
+        self._stage: int | None = None
+        self._part: Part | None = None
+        self.weights_sha256: str | None = None  # once the run is closed
 
-    @property
-    def state(self) -> torch.Tensor:
-        """Everything a newcomer lacks, flat."""
-        return self._flat.state
+    def state_of(self, progress: Progress) -> Callable[[int], torch.Tensor]:
+        """This worker's state of a stage, as the cut that `progress` implies has it."""
+        return lambda stage: self._work.state_of(stage, progress.costs)
 
     @property
     def held(self) -> Spans:
@@ -81,19 +80,29 @@ class Acts:
 
     def adopt(self, progress: Progress) -> None:
         """The state is now somebody else's, who was this far."""
-        self.progress = progress
+        self.progress, self._resumed_step = progress, None
         self._work.forget()
 
     def resume(self, progress: Progress) -> None:
         """Go on from a commit; how many members are wanted is this run's configuration's business."""
-        self.progress = msgspec.structs.replace(progress, goal=self.progress.goal)
+        costs = self.progress.costs or progress.costs
+        self.progress = msgspec.structs.replace(progress, goal=self.progress.goal, costs=costs)
+        self._resumed_step = progress.step
 
-    def enter(self, epoch: int, layout: Layout, claimed: Spans, *, leads: bool) -> None:
+    def enter(self, me: WorkerId, view: View, claimed: Spans, costs: tuple[float, ...]) -> None:
         """A new group holds. Gradients of the `claimed` positions of the step in hand are held by its members."""
-        self._epoch, self._leads = epoch, leads
+        layout = view.layout
+        self._epoch, self._leads = view.epoch, me == layout.members[0]
+        role, self._stage = layout.role(me)
+        self._stages = len(layout.groups)
+        self._part = Part(self._stage or 0, self._stages) if role is Role.LEADER else None
+        self.progress = msgspec.structs.replace(self.progress, costs=costs)
         self.pace.disturb(self.progress.step)
-        self._work.enter(layout, claimed)
-        self.wishes.enter(layout, self.progress.goal, leads=leads)
+        self._work.enter(layout, claimed, costs)
+        if self._stage is not None and self._resumed_step is not None:
+            self._keeper.load(self._resumed_step, self._work.named(self._stage, costs))
+            self._resumed_step = None
+        self.wishes.enter(layout, self.progress.goal, leads=self._leads)
 
     def perform(self, *, leaving: bool) -> bool:
         """The next act. False when the membership is to change after it. Raises MembershipError."""
@@ -115,6 +124,7 @@ class Acts:
         if first_try:
             self._between(step, self.pace.typical_s)
         mine = self._work.gradients(step)
+        mine = msgspec.structs.replace(mine, commit=int(self._leads and self._keeper.due))
         total = self._work.sum_up("control", self.wishes.add_to(mine, leaving=leaving))
         rate = self._work.update(step)
         self.progress = msgspec.structs.replace(
@@ -138,19 +148,14 @@ class Acts:
                 lr=rate,
                 recovery_s=recovery_s,
             )
-            self._keeper.commit_when_due(self.progress, self.state)
+        if total.commit:
+            self._commit(self._keeper.begin)
         return not total.wants_change
 
     def _evaluate(self) -> None:
-        """Accuracy over the test set, each member a share of it."""
+        """Accuracy over the test set."""
         self._pulse.enter(Phase.COMPUTE)
-        share = self._work.share(Spans(((0, len(self._test)),)))
-        self._flat.clear()  # evaluation sees the agreed statistics
-        model = self._flat.model.eval()
-        with torch.inference_mode(), Prefetcher(self._test) as loader:
-            correct = sum(self._correct(model, loader, part) for part in _parts(share))
-        model.train()
-        total = self._work.sum_up("evaluation", Control(correct=correct, samples=len(share)))
+        total = self._work.sum_up("evaluation", self._work.evaluate())
         accuracy = total.correct / total.samples
         self.progress = msgspec.structs.replace(
             self.progress, act=self.progress.act + 1, evaluated_step=self.progress.step, accuracy=accuracy
@@ -158,26 +163,21 @@ class Acts:
         if self._leads:
             self._trace.emit(Evaluated, step=self.progress.step, accuracy=accuracy, samples=total.samples)
 
-    def _correct(self, model: nn.Module, loader: Prefetcher, part: Spans) -> int:
-        """How many of the test samples at `part` are told right."""
-        loader.request(np.fromiter(part, np.int64), 0)
-        batch = loader.get(self._pulse.beat)
-        return int((model(batch.images.to(self.state.device)).argmax(1).cpu() == batch.labels).sum())
-
     def _close(self) -> None:
-        """The leader writes the last commit while the others wait; after this nothing can be lost any more."""
-        self._pulse.enter(Phase.COMMIT)
+        """Leaders write the last commit while the others wait; after this nothing can be lost any more."""
+        self.commit_now()
+        weights = self._work.weights_sha256()
         if self._leads:
-            self.commit_now()
             self._trace.emit(
                 TrainingFinished,
                 step=self.progress.step,
                 final_loss=finite(self.progress.loss),
-                weights_sha256=self.sha256(),
+                weights_sha256=weights,
                 samples_exact=self.progress.ledger.exact,
                 samples=self.progress.ledger.samples,
             )
         self._work.sum_up("closing", Control())
+        self.weights_sha256 = weights
         self.progress = msgspec.structs.replace(self.progress, act=self.progress.act + 1, closed=True)
 
     def describe(self) -> dict[str, int]:
@@ -187,22 +187,18 @@ class Acts:
             "steps": self._work.steps,
             "steps_per_epoch": self._work.order.steps_per_epoch,
             "train_samples": self._work.order.samples,
-            "test_samples": len(self._test),
-            "parameters": self._flat.n_parameters,
+            "test_samples": self._test_samples,
+            "parameters": self._work.n_parameters,
         }
 
-    def sha256(self) -> str:
-        """Hash of the weights and running statistics."""
-        return self._flat.sha256()
-
-    def commit_now(self) -> None:
-        """Write the state to disk and wait until it is there."""
+    def commit_now(self, stage: int | None = None) -> None:
+        """Write this leader's part of the state to disk, or any worker's of `stage`; wait until it is there."""
         self._pulse.enter(Phase.COMMIT)
-        self._keeper.commit_now(self.progress, self.state)
+        if stage is not None and self._part is None:
+            self._part = Part(stage, self._stages)
+        self._commit(self._keeper.commit_now)
 
-
-def _parts(share: Spans) -> Iterator[Spans]:
-    """A share in batches fit for evaluation."""
-    while share:
-        part, share = share.take(_EVAL_BATCH)
-        yield part
+    def _commit(self, write: Callable[[Progress, Part, torch.Tensor, Tensors], None]) -> None:
+        if self._part is not None:
+            stage, costs = self._part.stage, self.progress.costs
+            write(self.progress, self._part, self._work.state_of(stage, costs), self._work.named(stage, costs))

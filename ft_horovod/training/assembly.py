@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.core.config import RunConfig
@@ -15,20 +16,24 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.trace import HangDetected
 from ft_horovod.membership.board import Pulse, Row
+from ft_horovod.membership.horovod_ring import HorovodRing
+from ft_horovod.membership.stage_links import StageLinks
 from ft_horovod.membership.ulfm import UlfmMembership
 from ft_horovod.membership.watch import Verdict, Watch
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts, Outfit
-from ft_horovod.training.data import open_data
+from ft_horovod.training.data import DataBundle, open_data
 from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.injector import Injector
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.models import build_model
 from ft_horovod.training.newcomers import Roster
+from ft_horovod.training.stages.work import StageWork
 from ft_horovod.training.step import StepWork
 from ft_horovod.training.trainer import Surroundings, Trainer
 from ft_horovod.training.wishes import Wishes
+from ft_horovod.training.work import SignsOfLife, Work
 
 
 class Assembly:
@@ -42,29 +47,40 @@ class Assembly:
         self._slots, self._spare_step = 0, -1
         self._computes = False
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        links = StageLinks(me, standby=config.layout.standby) if config.layout.stages > 1 else None
         self.membership = UlfmMembership(
             me,
             pulse,
+            links or HorovodRing(),
             command=[sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)],
             marks=folder.ready,
             newcomer=newcomer,
         )
         data = open_data(config.data, config.seed)
-        model = build_model(config.model, data.classes, data.channels, config.seed).to(_device(config))
-        flat = FlatModel(model.train())
-        disk = DiskCommits(folder.commits, config.commit.keep, flat.named)
-        keeper = Keeper(config.commit, disk, trace, pulse.beat, _identity(config, len(data.train)))
+        identity = _identity(config, len(data.train))
+        keeper = Keeper(config.commit, DiskCommits(folder.commits, config.commit.keep), trace, pulse.beat, identity)
         wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
-        work = StepWork(config, flat, data.train, self.membership, pulse, self._beat)
         outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step)
-        self.acts = Acts(config, flat, data.test, work, outfit)
-        resumed = None if newcomer else keeper.load_newest(flat.state)
+        self.acts = Acts(config, self._work(data, links), len(data.test), outfit)
+        resumed = None if newcomer else keeper.newest()
         if resumed is not None:
             self.acts.resume(resumed)
         self._watch = Watch(pulse.board, me.slot, config.watch, self._on_kill)
         if config.watch.enabled:
             self._watch.start()
+
+    def _work(self, data: DataBundle, links: StageLinks | None) -> Work:
+        """The work of a step: the model split over stages when there are links between them, else in one piece."""
+        config, device = self._config, _device(self._config)
+        signs = SignsOfLife(self._pulse, self._beat)
+
+        def build() -> nn.Module:
+            return build_model(config.model, data.classes, data.channels, config.seed).to(device).train()
+
+        if links is not None:
+            return StageWork(config, build, data, self.membership, links, signs)
+        return StepWork(config, FlatModel(build()), data, self.membership, signs)
 
     def trainer(self) -> Trainer:
         """The trainer of this worker."""
@@ -81,7 +97,7 @@ class Assembly:
 
     def final_weights(self) -> str | None:
         """Hash of the weights of a worker that took the last step; None for a spare."""
-        return self.acts.sha256() if self._computes else None
+        return self.acts.weights_sha256 if self._computes else None
 
     def _beat(self) -> None:
         self._pulse.beat()

@@ -21,9 +21,10 @@ class Control(msgspec.Struct, frozen=True):
     invite: int = 0  # newcomers are wanted for members that are missing
     grow: int = 0  # newcomers are wanted on top
     ready: int = 0  # invited newcomers wait to be let in
+    commit: int = 0  # it is time to commit to disk
 
     def to_tensor(self) -> torch.Tensor:
-        """float64 `[8]`."""
+        """float64 `[9]`."""
         return torch.tensor(msgspec.structs.astuple(self), dtype=torch.float64)
 
     @classmethod

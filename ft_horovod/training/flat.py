@@ -127,6 +127,7 @@ class Buckets:
         owner = {index: b for b, (first, last) in enumerate(self._bounds) for index in range(first, last)}
         self._armed = False
         self._missing = [0] * len(self._bounds)
+        self._next = 0  # buckets start one after the other, so that everybody starts them in the same order
         self._offsets = [0]
         for parameter in flat.parameters:
             self._offsets.append(self._offsets[-1] + parameter.numel())
@@ -135,7 +136,7 @@ class Buckets:
 
     def arm(self) -> None:
         """The next backward pass completes this worker's gradients of the step."""
-        self._armed = True
+        self._armed, self._next = True, 0
         self._missing = [last - first for first, last in self._bounds]
 
     def disarm(self) -> None:
@@ -145,20 +146,23 @@ class Buckets:
         if not self._armed:
             return
         self._missing[bucket] -= 1
-        if self._missing[bucket] == 0:
-            self._start(bucket)
+        while self._next < len(self._missing) and not self._missing[self._next]:
+            self._start_next()
 
     def flush(self) -> None:
         """Hand over what has not been: everything when no backward pass was armed."""
-        for bucket, missing in enumerate(self._missing):
-            if missing or not self._armed:
-                self._start(bucket)
+        if not self._armed:
+            self._next = 0
+        while self._next < len(self._bounds):
+            self._start_next()
         first = self._offsets[-1]
         if first < self._flat.grad.numel():
             self._started("statistics", self._flat.grad[first:], self._flat.summed[first:])
         self._armed = False
 
-    def _start(self, bucket: int) -> None:
+    def _start_next(self) -> None:
+        bucket = self._next
+        self._next += 1
         first, last = self._bounds[bucket]
         start, stop = self._offsets[first], self._offsets[last]
         self._started(f"gradients {bucket}", self._flat.grad[start:stop], self._flat.summed[start:stop])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import torch
 
-from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.disk import DiskCommits, Part, Tensors
 from ft_horovod.core.config import CommitConfig
 from ft_horovod.core.errors import CommitError
 from ft_horovod.core.trace import CommitFailed, CommitWritten
@@ -29,19 +29,16 @@ class Keeper:
         self._config, self._disk, self._trace, self._beat, self._identity = config, disk, trace, beat, identity
         self._last_at = time.monotonic()
 
-    def commit_when_due(self, progress: Progress, state: torch.Tensor) -> None:
-        """Start a commit in the background when the interval has passed and the last one is written."""
-        due = self._config.every_s and time.monotonic() - self._last_at >= self._config.every_s
-        if due and not self._disk.busy:
-            self._begin(progress, state)
+    @property
+    def due(self) -> bool:
+        """Whether the interval has passed and the last commit is written."""
+        passed = time.monotonic() - self._last_at >= self._config.every_s
+        return bool(self._config.every_s) and passed and not self._disk.busy
 
-    def commit_now(self, progress: Progress, state: torch.Tensor) -> None:
-        """Commit and wait until it is safe, or reported as failed."""
-        self._disk.wait(self._beat)
-        self._begin(progress, state)
-        self._disk.wait(self._beat)
-
-    def _begin(self, progress: Progress, state: torch.Tensor) -> None:
+    def begin(self, progress: Progress, part: Part, state: torch.Tensor, named: Tensors) -> None:
+        """Start a commit in the background, unless this part's last one is still being written."""
+        if self._disk.busy:
+            return
         self._last_at = time.monotonic()
         metadata = {"progress": msgspec.json.encode(progress).decode(), "identity": self._identity}
         stalled: list[float] = []
@@ -57,21 +54,29 @@ class Keeper:
                 stall_s=stalled[0] if stalled else 0.0,
                 write_s=write_s,
                 size_bytes=size_bytes,
-                path=self._disk.path(progress.step).name,
+                path=part.name(progress.step),
             )
 
-        stalled.append(self._disk.begin(progress.step, state, metadata, done))
+        stalled.append(self._disk.begin(progress.step, part, state, named, metadata, done))
 
-    def load_newest(self, state: torch.Tensor) -> Progress | None:
-        """Read the newest commit that is whole; None when there is none. Damaged ones are reported and skipped."""
+    def commit_now(self, progress: Progress, part: Part, state: torch.Tensor, named: Tensors) -> None:
+        """Commit and wait until it is safe, or reported as failed."""
+        self._disk.wait(self._beat)
+        self.begin(progress, part, state, named)
+        self._disk.wait(self._beat)
+
+    def newest(self) -> Progress | None:
+        """How far the newest commit is that is whole; None when there is none. Damaged ones are reported."""
         for step in reversed(self._disk.steps()):
             try:
-                progress = self._progress(self._disk.describe(step), step)
-                self._disk.load(step, state)
-                return progress
+                return self._progress(self._disk.read(step)[0], step)
             except CommitError as error:
                 self._trace.emit(CommitFailed, step=step, problem=str(error))
         return None
+
+    def load(self, step: int, into: Tensors) -> None:
+        """Read the commit of a step. Raises CommitError."""
+        self._disk.load(step, into)
 
     def _progress(self, metadata: Mapping[str, str], step: int) -> Progress:
         if metadata.get("identity") != self._identity:

@@ -182,5 +182,9 @@ def _norm_layer(name: NormName) -> NormLayer:
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    """As many groups as divide `channels`, but at most 32: the batch's samples do not see each other."""
-    return nn.GroupNorm(next(n for n in range(min(MAX_GROUPS, channels), 0, -1) if channels % n == 0), channels)
+    """As many groups of two channels or more as divide `channels`, but at most 32: the samples do not see each other.
+
+    A group of one channel could not be normalised where the map is 1 x 1.
+    """
+    most = min(MAX_GROUPS, channels // 2)
+    return nn.GroupNorm(next(n for n in range(most, 0, -1) if channels % n == 0), channels)

@@ -59,6 +59,10 @@ class Source(Protocol):
         """
         ...
 
+    def labels(self, indices: Indices) -> Tensor:
+        """The labels alone, int64 `[len(indices)]`, in this order. Raises IndexError as `batch` does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
@@ -100,6 +104,10 @@ class MemorySource:
             images = crop_and_flip(images, look.seed, epoch, indices, flip=look.flip)
         return Batch(look.normalise(images), self._labels[chosen], indices.copy())
 
+    def labels(self, indices: Indices) -> Tensor:
+        """See `Source`."""
+        return self._labels[torch.from_numpy(_checked(indices, len(self)))]
+
 
 class FolderSource:
     """Image files, decoded when asked for by a small pool of threads.
@@ -121,8 +129,11 @@ class FolderSource:
         images = torch.empty((len(files), 3, size, size))
         for i, image in enumerate(self._pool.map(lambda i: self._load(i, epoch), indices.tolist())):
             images[i] = image
-        labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-        return Batch(self._look.normalise(images), labels, indices.copy())
+        return Batch(self._look.normalise(images), self.labels(indices), indices.copy())
+
+    def labels(self, indices: Indices) -> Tensor:
+        """See `Source`."""
+        return torch.tensor([self._files[i][1] for i in _checked(indices, len(self)).tolist()], dtype=torch.int64)
 
     def _load(self, index: int, epoch: int) -> Tensor:
         """One image float32 `[3, size, size]` of values 0 to 1, cropped as training or evaluation asks."""
@@ -158,7 +169,7 @@ class SyntheticSource:
 
     def batch(self, indices: Indices, epoch: int) -> Batch:
         """See `Source`."""
-        labels = torch.from_numpy(_checked(indices, len(self)) % SYNTHETIC_CLASSES)
+        labels = self.labels(indices)
         images = self._means[labels]
         for i, index in enumerate(indices.tolist()):
             rng = np.random.default_rng((self._look.seed, 1, self._part, index))
@@ -166,6 +177,10 @@ class SyntheticSource:
         if self._look.augment:
             images = crop_and_flip(images, self._look.seed, epoch, indices, flip=self._look.flip)
         return Batch(self._look.normalise(images), labels, indices.copy())
+
+    def labels(self, indices: Indices) -> Tensor:
+        """See `Source`."""
+        return torch.from_numpy(_checked(indices, len(self)) % SYNTHETIC_CLASSES)
 
 
 def _checked(indices: Indices, samples: int) -> Indices:

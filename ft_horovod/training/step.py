@@ -6,25 +6,30 @@ living member holds gradients of. This module knows the arithmetic of a step, no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import nn
 
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.samples import SampleOrder
 from ft_horovod.core.spans import Spans, share_out
-from ft_horovod.membership.board import Phase, Pulse
+from ft_horovod.membership.board import Phase
 from ft_horovod.membership.protocol import Membership
 from ft_horovod.training.compute import ShareWork, finish_from
 from ft_horovod.training.control import Control
-from ft_horovod.training.data import Batch, Prefetcher, Source
+from ft_horovod.training.data import Batch, DataBundle, Prefetcher
 from ft_horovod.training.flat import Buckets, FlatModel
+from ft_horovod.training.loader import Loader
 from ft_horovod.training.rates import learning_rate
 from ft_horovod.training.sums import Sums
+from ft_horovod.training.work import SignsOfLife
 
 _BUCKET_BYTES = 25 << 20
+EVAL_BATCH = 64
 
 
 class StepWork:
@@ -34,28 +39,26 @@ class StepWork:
         self,
         config: RunConfig,
         flat: FlatModel,
-        train: Source,
+        data: DataBundle,
         membership: Membership,
-        pulse: Pulse,
-        beat: Callable[[], None],
+        signs: SignsOfLife,
     ):
-        """`beat` is called at every layer and every poll; `pulse` is told the phases."""
-        self._config, self._flat, self._pulse, self._me = config, flat, pulse, membership.me
-        self._beat = beat
-        self.order = SampleOrder(len(train), config.data.batch_size, config.seed)
+        self._config, self._flat, self._me, self._test = config, flat, membership.me, data.test
+        self._pulse, self._beat = signs.pulse, signs.beat
+        self.order = SampleOrder(len(data.train), config.data.batch_size, config.seed)
         self.steps = config.steps or config.epochs * self.order.steps_per_epoch
-        self.sums = Sums(membership, beat, config.watch.stall_s)
+        self.sums = Sums(membership, signs.beat, config.watch.stall_s)
         optimizer = config.optimizer
         self._sgd = flat.optimizer(optimizer.momentum, optimizer.weight_decay, nesterov=optimizer.nesterov)
         self._work = ShareWork(
             flat,
             Buckets(flat, _BUCKET_BYTES, self.sums.start),
             label_smoothing=optimizer.label_smoothing,
-            beat=beat,
+            beat=signs.beat,
             broken=lambda: membership.broken_at is not None,
         )
-        self._prefetch = Prefetcher(train)
-        self._asked: tuple[int, Spans] | None = None  # the step and positions that are being loaded
+        self._loader = Loader(data.train, self.order, signs.beat)
+        self.n_parameters = flat.n_parameters
         self._members: tuple[WorkerId, ...] = ()
         self._spares = 0
         self._claimed = Spans()
@@ -69,14 +72,25 @@ class StepWork:
         """Gradients of before are worth nothing."""
         self._work.begin(0.0)
 
-    def enter(self, layout: Layout, claimed: Spans) -> None:
+    def measure(self) -> tuple[float, ...]:
+        """See `Work.measure`: there is nothing to cut."""
+        return ()
+
+    def state_of(self, stage: int, costs: tuple[float, ...]) -> torch.Tensor:
+        """See `Work.state_of`."""
+        return self._flat.state
+
+    def named(self, stage: int, costs: tuple[float, ...]) -> dict[str, torch.Tensor]:
+        """See `Work.named`."""
+        return self._flat.named(self._flat.state)
+
+    def enter(self, layout: Layout, claimed: Spans, costs: tuple[float, ...]) -> None:
         """A new group holds; its members hold gradients of the `claimed` positions of the step in hand."""
         self._members, self._spares, self._claimed = layout.members, len(layout.spares), claimed
         self.sums.forget()
-        self._prefetch.discard()
-        self._asked = None
+        self._loader.discard()
 
-    def share(self, work: Spans) -> Spans:
+    def _share(self, work: Spans) -> Spans:
         """This worker's part of `work`."""
         return share_out(work, [1.0] * len(self._members))[self._members.index(self._me)]
 
@@ -88,7 +102,7 @@ class StepWork:
         whole = self.order.positions(step)
         if not self._claimed:
             self._work.begin(finish_from(len(self._members), self._spares))
-        rest = self.share(whole - self._claimed)
+        rest = self._share(whole - self._claimed)
         while rest:
             part, rest = self._cut(rest)
             batch = self._load(step, part, rest)
@@ -119,20 +133,36 @@ class StepWork:
 
     def _load(self, step: int, part: Spans, rest: Spans) -> Batch:
         """The samples at `part` of `step`; what will be needed next, most likely, is loaded meanwhile."""
-        if self._asked != (step, part):
-            self._prefetch.discard()
-            self._ask(step, part)
-        batch = self._prefetch.get(self._beat)
-        self._asked = None
         if rest:
-            self._ask(step, self._cut(rest)[0])
-        elif step + 1 < self.steps:
-            share = self.share(self.order.positions(step + 1))
-            if share:
-                self._ask(step + 1, self._cut(share)[0])
-        return batch
+            return self._loader.get((step, part), (step, self._cut(rest)[0]))
+        if step + 1 < self.steps:
+            share = self._share(self.order.positions(step + 1))
+            return self._loader.get((step, part), (step + 1, self._cut(share)[0]))
+        return self._loader.get((step, part), None)
 
-    def _ask(self, step: int, part: Spans) -> None:
-        epoch = self.order.epoch(step)
-        self._prefetch.request(self.order.indices(epoch, part), epoch)
-        self._asked = (step, part)
+    def evaluate(self) -> Control:
+        """See `Work.evaluate`: each member a share of the test set."""
+        share = self._share(Spans(((0, len(self._test)),)))
+        self._flat.clear()  # evaluation sees the agreed statistics
+        model = self._flat.model.eval()
+        with torch.inference_mode(), Prefetcher(self._test) as loader:
+            correct = sum(self._correct(model, loader, part) for part in _parts(share))
+        model.train()
+        return Control(correct=correct, samples=len(share))
+
+    def _correct(self, model: nn.Module, loader: Prefetcher, part: Spans) -> int:
+        """How many of the test samples at `part` are told right."""
+        loader.request(np.fromiter(part, np.int64), 0)
+        batch = loader.get(self._beat)
+        return int((model(batch.images.to(self._flat.state.device)).argmax(1).cpu() == batch.labels).sum())
+
+    def weights_sha256(self) -> str:
+        """See `Work.weights_sha256`."""
+        return self._flat.sha256()
+
+
+def _parts(share: Spans) -> Iterator[Spans]:
+    """A share in batches fit for evaluation."""
+    while share:
+        part, share = share.take(EVAL_BATCH)
+        yield part

@@ -24,10 +24,14 @@ class Sums:
         self._failed: MembershipError | None = None
 
     def start(self, name: str, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Start a sum, unless one has failed already."""
+        """Start a sum over all members, unless one has failed already."""
+        self.begin(lambda: self._membership.sum_into(name, source, target))
+
+    def begin(self, start: Callable[[], Handle]) -> None:
+        """Start anything else that is to be waited for, unless something has failed already."""
         if self._failed is None:
             try:
-                self._handles.append(self._membership.sum_into(name, source, target))
+                self._handles.append(start())
             except MembershipError as error:
                 self._failed = error
 

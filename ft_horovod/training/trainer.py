@@ -16,7 +16,8 @@ from typing import Literal
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.errors import MembershipError, QuorumLost
 from ft_horovod.core.identity import Role, WorkerId
-from ft_horovod.core.layout import Layout, place
+from ft_horovod.core.layout import Layout, View, place_groups
+from ft_horovod.core.partition import share_members_on, shrink, stage_costs
 from ft_horovod.core.recovery import Goal, RecoveryPlan, recover
 from ft_horovod.core.spans import Spans
 from ft_horovod.core.trace import FailureRecovered, TrainingStarted, TrainingStopped, ViewAgreed, WorkerLost
@@ -85,6 +86,11 @@ class Trainer:
             going_on = self._acts.perform(leaving=self.leaving)
             self._book_recovery()
 
+    @property
+    def _stage(self) -> int | None:
+        """The stage this worker holds the state of; None for a spare, and before the first layout."""
+        return self._layout.role(self._me)[1] if self._layout else None
+
     def _report(self) -> Report:
         broken_at = self._membership.broken_at
         return Report(
@@ -116,34 +122,37 @@ class Trainer:
         if any(report.invite for report in facts.reports) and newcomers:
             self._membership.invite(newcomers)
             self._roster.add(newcomers)
-        mine = any(self._me in transfer.targets for transfer in plan.transfers)
-        if mine:
+        mine = next((transfer.stage for transfer in plan.transfers if self._me in transfer.targets), None)
+        if mine is not None and self._stage in (None, mine):
             self._acts.adopt(Progress())  # until the transfer is done, this state is nobody's
         self._outage.book(shrink_s=facts.shrink_s, replan_s=facts.exchange_s + time.time() - started)
-        restore_s, reinit_s = self._membership.form(plan.layout, plan.transfers, self._acts.state)
+        restore_s, reinit_s = self._membership.form(plan.layout, plan.transfers, self._acts.state_of(newest))
         self._outage.book(restore_s=restore_s, reinit_s=reinit_s)
         self._layout = plan.layout
         if self._me not in plan.layout.workers:
             return False
-        if mine:
+        if mine is not None:
             self._acts.adopt(newest)
         self._epoch, self._leads = facts.epoch, self._me == plan.layout.members[0]
-        self._acts.enter(facts.epoch, plan.layout, _claimed(facts, plan.layout, newest.act), leads=self._leads)
+        claimed = _claimed(facts, plan.layout, newest.act)
+        self._acts.enter(self._me, View(facts.epoch, plan.layout), claimed, newest.costs)
         self._around.on_layout(plan.layout, self._roster)
         self._announce(before, lost, newest.step)
         return True
 
     def _plan(self, facts: Facts, before: Layout | None, lost: list[WorkerId]) -> RecoveryPlan:
         """What to do; everybody who computes it comes to the same. Raises QuorumLost after the state is safe."""
+        newest = max((report.progress for report in facts.reports), key=lambda progress: progress.act)
         acts = {report.worker: report.progress.act for report in facts.reports}
-        wanted = max(report.progress.goal for report in facts.reports) or self._config.layout.workers
-        settings = self._config.layout
+        wanted = self._sizes(newest)
+        fewest = self._config.layout.min_workers
         try:
-            if before is None and len(facts.workers) < settings.min_workers:
-                raise QuorumLost(f"{len(facts.workers)} workers are left, at least {settings.min_workers} are needed")
+            if before is None and len(facts.workers) < max(fewest, len(wanted)):
+                needed = max(fewest, len(wanted))
+                raise QuorumLost(f"{len(facts.workers)} workers are left, at least {needed} are needed")
             return recover(
-                before or place(facts.workers, min(settings.workers, len(facts.workers))),
-                Goal((wanted,), settings.min_workers),
+                before or place_groups(facts.workers, shrink(wanted, min(sum(wanted), len(facts.workers)))),
+                Goal(wanted, fewest),
                 acts,
                 lost=lost,
                 leaving=[report.worker for report in facts.reports if report.leaving],
@@ -153,12 +162,23 @@ class Trainer:
             self._stop(facts, error)
             raise
 
+    def _sizes(self, newest: Progress) -> tuple[int, ...]:
+        """Members wanted for each stage; those asked for on top come to the stages that cost most."""
+        layout = self._config.layout
+        costs = stage_costs(newest.costs, layout.stages)
+        sizes = layout.sizes(costs)
+        return share_members_on(costs, sizes, max(0, newest.goal - sum(sizes)))
+
     def _stop(self, facts: Facts, why: QuorumLost) -> None:
-        """Too few are left: the first who has the newest state writes it down."""
-        best = max(facts.reports, key=lambda report: report.progress.act)
-        if best.worker == self._me and best.progress.act >= 0:
-            self._acts.commit_now()
-            self._around.trace.emit(TrainingStopped, step=best.progress.step, reason=str(why))
+        """Too few are left: of each stage, the first who has the newest state writes it down."""
+        newest = max(report.progress.act for report in facts.reports)
+        stage = self._stage or 0
+        holders = [r.worker for r in facts.reports if r.progress.act == newest and _stage_of(r) == stage]
+        if newest >= 0 and holders[:1] == [self._me]:
+            self._acts.commit_now(stage)
+        if self._me == facts.reports[0].worker:
+            step = max(report.progress.step for report in facts.reports)
+            self._around.trace.emit(TrainingStopped, step=step, reason=str(why))
 
     # -- books ---------------------------------------------------------------------------------------------------
 
@@ -197,6 +217,11 @@ class Trainer:
             if self._leads:
                 self._around.trace.emit(FailureRecovered, epoch=self._epoch, **failure)
         self._well_at = time.time()
+
+
+def _stage_of(report: Report) -> int:
+    """The stage whose state a worker holds; 0 before the first layout and for spares, which hold the first state."""
+    return (report.layout.role(report.worker)[1] if report.layout else None) or 0
 
 
 def _claimed(facts: Facts, layout: Layout, act: int) -> Spans:

@@ -107,7 +107,7 @@ class Player:
         return self._note_facts(self.membership.regroup(self._report()))
 
     def form(self, layout: Layout, transfers: Sequence[Transfer] = ()) -> None:
-        self.membership.form(layout, transfers, self.state)
+        self.membership.form(layout, transfers, lambda _: self.state)
         self.layout = layout
 
     def sum(self, mine: float, name: str = "sum") -> float:

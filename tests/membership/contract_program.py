@@ -27,6 +27,7 @@ from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY, welcome
 from ft_horovod.core.errors import Dismissed
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.board import Board, Phase, Pulse
+from ft_horovod.membership.horovod_ring import HorovodRing
 from ft_horovod.membership.ulfm import UlfmMembership
 
 _COMES_UP_S = 6.0
@@ -82,7 +83,7 @@ def _player(out: Path, chain: str, me: WorkerId, *, newcomer: bool) -> Player:
     marks = out / "marks"
     marks.mkdir(exist_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), str(out), chain]
-    membership = UlfmMembership(me, pulse, command=command, marks=marks, newcomer=newcomer)
+    membership = UlfmMembership(me, pulse, HorovodRing(), command=command, marks=marks, newcomer=newcomer)
     if me.incarnation == DIES_WHEN_READY:
         threading.Thread(target=_die_when_ready, args=(me, marks), daemon=True).start()
 

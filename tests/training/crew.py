@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.core.config import RunConfig
@@ -20,6 +21,7 @@ from ft_horovod.core.schedule import Fault, FaultSchedule, PlannedFault, resolve
 from ft_horovod.core.trace import AnyEvent
 from ft_horovod.membership.board import Board, Pulse
 from ft_horovod.membership.memory import Hub, Killed, MemoryMembership
+from ft_horovod.membership.memory_links import MemoryLinks
 from ft_horovod.status.follow import read_trace
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts, Outfit
@@ -27,11 +29,14 @@ from ft_horovod.training.data import open_data
 from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.models import build_model
+from ft_horovod.training.stages.work import StageWork
 from ft_horovod.training.step import StepWork
 from ft_horovod.training.trainer import Surroundings, Trainer
 from ft_horovod.training.wishes import Wishes
+from ft_horovod.training.work import SignsOfLife, Work
 
 _LIMIT_S = 60.0
+_BUILDING = threading.Lock()  # initial values come from the process's one generator
 
 
 @dataclass
@@ -53,10 +58,11 @@ class Crew:
 
     def run(self) -> Crew:
         """To the end of every thread. Raises AssertionError when one does not come to it."""
+        self.folder.mkdir(exist_ok=True)
         layout = self.config.layout
         names = [WorkerId("here", slot) for slot in range(layout.workers + layout.spares)]
         schedule = FaultSchedule(version=1, faults=tuple(self.faults))
-        self._planned = resolve(schedule, len(names), steps=self.config.steps)
+        self._planned = resolve(schedule, len(names), stages=layout.stages, steps=self.config.steps)
         self._board = Board(self.folder / "board")
         self._layouts: list[Layout] = []
         self._hub = Hub(names, start=self._start)
@@ -80,11 +86,15 @@ class Crew:
         members = {str(worker) for worker in self._layouts[-1].members}
         return {who: acts for who, acts in ended.items() if acts and who in members}
 
-    def weights(self) -> torch.Tensor:
-        """The weights that all of them have, bit for bit."""
-        finishers = list(self.finished.values())
-        assert len({acts.sha256() for acts in finishers}) == 1
-        return finishers[0].state[: finishers[0].describe()["parameters"]].clone()
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights by name, of which all who hold a stage have the same, bit for bit."""
+        assert len({acts.weights_sha256 for acts in self.finished.values()}) == 1
+        layout = self._layouts[-1]
+        found: dict[str, torch.Tensor] = {}
+        for group in layout.groups:
+            acts = self.finished[str(group.leader)]
+            found |= acts._work.named(group.stage, acts.progress.costs)
+        return {name: tensor.clone() for name, tensor in found.items() if not name.startswith("momentum.")}
 
     def _start(self, me: WorkerId) -> None:
         thread = threading.Thread(target=self._live, args=(me,), name=str(me), daemon=True)
@@ -112,12 +122,20 @@ class Crew:
         config, membership = self.config, MemoryMembership(self._hub, me)
         trace, pulse = TraceFile(self.folder, str(me)), Pulse(self._board, me.slot, me.incarnation)
         data = open_data(config.data, config.seed)
-        flat = FlatModel(build_model(config.model, data.classes, data.channels, config.seed).train())
-        keeper = Keeper(config.commit, DiskCommits(self.folder / "commits", 2, flat.named), trace, pulse.beat, "a test")
+        keeper = Keeper(config.commit, DiskCommits(self.folder / "commits", 2), trace, pulse.beat, "a test")
         wishes = Wishes(config.layout, membership.newcomers_ready, lambda: membership.inviting)
-        work = StepWork(config, flat, data.train, membership, pulse, pulse.beat)
+        signs = SignsOfLife(pulse, pulse.beat)
+
+        def build() -> nn.Module:
+            with _BUILDING:
+                return build_model(config.model, data.classes, data.channels, config.seed).train()
+
+        work: Work = StepWork(config, FlatModel(build()), data, membership, signs)
+        if config.layout.stages > 1:
+            links = MemoryLinks(self._hub, membership, standby=config.layout.standby)
+            work = StageWork(config, build, data, membership, links, signs)
         struck = _Struck(self._hub, me, self._planned, wishes)
-        acts = Acts(config, flat, data.test, work, Outfit(trace, pulse, keeper, wishes, struck.at_step))
+        acts = Acts(config, work, len(data.test), Outfit(trace, pulse, keeper, wishes, struck.at_step))
         around = Surroundings(
             trace=trace,
             pulse=pulse,
@@ -127,6 +145,9 @@ class Crew:
             kills=lambda number, role: any(f.kind == "kill" and f.worker == number for f in self._planned),
             stand_by_beat=pulse.beat,
         )
+        resumed = keeper.newest() if me.incarnation == 0 else None
+        if resumed is not None:
+            acts.resume(resumed)
         struck.trainer = Trainer(config, membership, acts, around)
         return struck.trainer, acts
 

@@ -54,7 +54,8 @@ def test_micro_batches_add_up_to_the_whole() -> None:
     whole.compute(0, STEP, last=True)
     for first, stop in ((0, 5), (5, 6), (6, STEP)):
         parts.compute(first, stop, last=stop == STEP)
-    torch.testing.assert_close(parts.gradients(), whole.gradients(), rtol=1e-4, atol=1e-6)
+    apart = (parts.gradients() - whole.gradients()).norm() / whole.gradients().norm()
+    assert apart < 1e-5
     assert parts.work.held == Spans(((0, STEP),))
     assert parts.work.booked.samples == STEP
     assert parts.work.booked.digest == digest(batch(Spans(((0, STEP),))).indices)
