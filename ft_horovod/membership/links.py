@@ -39,7 +39,10 @@ class Links(Protocol):
         ...
 
     def agree(self) -> Handle:
-        """Start agreeing with all members that everything so far went well: done for all, or an error for all."""
+        """Start agreeing with all members that everything so far went well: done for all, or an error for all.
+
+        While it is under way nothing else is to be asked, `check` included: others may have gone on already.
+        """
         ...
 
     def check(self) -> None:

@@ -2,12 +2,15 @@
 
 Here the main thread alone calls MPI, and never blocks: everything is started and polled. A failure is known from the
 first call that returns an error, or from probing the members' communicator; whoever knows revokes all communicators it
-is in, so that nobody waits on one of them. Nothing is freed after a failure: a transfer that was cut short may still
-hold on to its communicator and its memory.
+is in, so that nobody waits on one of them. Each act ends with an agreement of all members, and whoever leaves one
+half-way brings its no to that agreement first: a revoked communicator does not end an agreement, so nobody may stay
+away from it. Nothing is freed after a failure: a transfer that was cut short may still hold on to its communicator and
+its memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import cast
@@ -32,6 +35,7 @@ class StageLinks:
         self._members = self._group = MPI.Intracomm(MPI.COMM_NULL)
         self._pipelines: dict[int, MPI.Intracomm] = {}
         self._broken_at: float | None = None
+        self._in_act = False  # the others count on this worker's word in the agreement that ends the act
         self._abandoned: list[_Request] = []  # cut short: their memory stays, Open MPI may still write to it
         self._open: list[_Request] = []
         self.ways: tuple[Pipeline, ...] = ()
@@ -55,8 +59,8 @@ class StageLinks:
                 self._pipelines[mine.number] = built
 
     def up(self) -> None:
-        """All have built their communicators."""
-        self._broken_at = None
+        """All have built their communicators; the first act begins."""
+        self._broken_at, self._in_act = None, True
 
     def down(self) -> None:
         """Nobody may wait for this worker any more. What is under way is given up."""
@@ -64,6 +68,10 @@ class StageLinks:
             return
         for comm in (self._members, self._group, *self._pipelines.values()):
             comm.Revoke()
+        if self._in_act:
+            with contextlib.suppress(MPI.Exception):
+                self._members.Agree(0)
+        self._in_act = False
         self._abandoned += [request for request in self._open if not request.over]
         self._open = []
         self._members = self._group = MPI.Intracomm(MPI.COMM_NULL)
@@ -103,11 +111,13 @@ class StageLinks:
 
     def agree(self) -> Handle:
         """See `Links.agree`."""
+        self._in_act = False  # from here on this worker's word is given
         flag = np.ones(1, np.int32)
-        return self._start(lambda: self._members.Iagree(flag), torch.from_numpy(flag))
+        return _Agreement(self, self._members.Iagree(flag), flag)
 
     def check(self) -> None:
         """See `Links.check`."""
+        self._in_act = True
         if self._broken_at is not None:
             raise WorkersLost("a peer died")
         try:
@@ -116,6 +126,7 @@ class StageLinks:
             raise self.lost() from error
 
     def _start(self, start: Callable[[], MPI.Request], *tensors: torch.Tensor) -> Handle:
+        self._in_act = True
         if self._broken_at is not None:
             raise WorkersLost("a peer died")
         try:
@@ -151,6 +162,23 @@ class _Request:
         except MPI.Exception as error:
             raise self._links.lost() from error
         return self.over
+
+
+class _Agreement:
+    """See `Handle`; ends the same for everybody."""
+
+    def __init__(self, links: StageLinks, request: MPI.Request, flag: npt.NDArray[np.int32]):
+        self._links, self._request, self._flag = links, request, flag
+
+    def done(self) -> bool:
+        """See `Handle.done`."""
+        try:
+            over = self._request.Test()
+        except MPI.Exception as error:
+            raise self._links.lost() from error
+        if over and not self._flag[0]:
+            raise self._links.lost()
+        return over
 
 
 class _Done:

@@ -68,6 +68,7 @@ class StageWork:
         self.order = SampleOrder(len(data.train), config.data.batch_size, config.seed)
         self.steps = config.steps or config.epochs * self.order.steps_per_epoch
         self._sums = Sums(membership, self._beat_and_look, config.watch.stall_s)
+        self._agreement = Sums(membership, self._beat, float("inf"))  # ends for all alike: nobody gives up on his own
         self._loader = Loader(data.train, self.order, signs.beat)
         self._model: nn.Module | None = build()
         self._image = (data.channels, data.image_size, data.image_size)
@@ -219,8 +220,8 @@ class StageWork:
         self._pulse.enter(Phase.WAIT)
         self._sums.start(name, source, target)
         self._sums.wait()
-        self._sums.begin(self._links.agree)
-        self._sums.wait()
+        self._agreement.begin(self._links.agree)
+        self._agreement.wait()
 
     def _beat_and_look(self) -> None:
         self._beat()
