@@ -40,6 +40,8 @@ def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str
     else:
         # Shared memory among those started together; tcp only reaches the ones that were started later.
         command += ["--mca", "btl", "sm,tcp,self", "--mca", "btl_tcp_if_include", "lo"]
+        # han asks who shares a host, and processes that were started later answer otherwise: it waits for good.
+        command += ["--mca", "coll", "^han"]
     for name in worker_environment(processes):
         command += ["-x", name]
     return [*command, *config.mpirun_args, *program]

@@ -97,7 +97,7 @@ class HangDetected(Event, frozen=True, tag="hang_detected"):
 
 
 class SlowDetected(Event, frozen=True, tag="slow_detected"):
-    """A worker computes `factor` times slower than the median of its group, and has for a while."""
+    """A worker computes `factor` times slower than the median of its group, and has for a while; 1: no longer."""
 
     worker: str
     factor: float

@@ -152,13 +152,13 @@ def starved_s(pid: int) -> float:
     return longest_ns / 1e9
 
 
-def waits_for_device(pid: int) -> bool:
-    """Whether a thread of the process waits, uninterruptibly, for a disk or a page from one. That is no hang either."""
+def thread_states(pid: int) -> frozenset[str]:
+    """The states of a process's threads, as in `ps`: R runs, S sleeps, D waits for a device, T is stopped."""
+    found = set()
     with contextlib.suppress(OSError, IndexError):
         for task in os.scandir(f"/proc/{pid}/task"):
-            if Path(task.path, "stat").read_text().rpartition(")")[2].split()[0] == "D":
-                return True
-    return False
+            found.add(Path(task.path, "stat").read_text().rpartition(")")[2].split()[0])
+    return frozenset(found)
 
 
 def lives(row: Row) -> bool:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ft_horovod.core.errors import EXIT_FENCED
-
-_LOOK_S = 0.1
 
 
 @contextmanager
@@ -22,23 +20,3 @@ def or_exit(limit_s: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextmanager
-def or_exit_once(true: Callable[[], bool], grace_s: float) -> Iterator[None]:
-    """End this process when something becomes true and the body does not end all the same, `grace_s` later.
-
-    For calls that may take long, but that never end after a certain event.
-    """
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(_LOOK_S):
-            if true() and not done.wait(grace_s):
-                os._exit(EXIT_FENCED)
-
-    threading.Thread(target=look, name="limit", daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()

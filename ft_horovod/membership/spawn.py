@@ -1,11 +1,12 @@
 """Newcomers: processes that MPI starts while the run goes on, and that join it at a step boundary.
 
 Inviting is two steps, so that nobody waits while a newcomer imports its libraries: `invite` starts the processes
-(MPI_Comm_spawn, some 0.1 s), and later, when they have said that they are ready, `let_in` merges them into the world
-(some 0.02 s). When the inviters lose somebody in between, the invitation is void: the newcomers end, and may be
-invited anew.
+(MPI_Comm_spawn, some 0.1 s), and later, when they have said that they are ready, `let_in` makes one world of both (some
+0.02 s). One worker alone, the host, starts them: when a process dies inside an MPI_Comm_spawn of many, its root waits
+for good in PMIx_Connect, where no limit is kept. So only the loss of the host makes an invitation void; the newcomers
+then end, and others may be invited.
 
-The bridge between inviters and newcomers is never revoked. A revoke connects to everybody on it, and connecting to a
+The bridge between host and newcomers is never revoked. A revoke connects to everybody on it, and connecting to a
 process that died before it was ever connected to waits for good. Newcomers are told by files in the run folder.
 """
 
@@ -25,7 +26,8 @@ from ft_horovod.membership.board import born_ticks
 _POLL_S = 0.01
 _LET_IN_LIMIT_S = 120.0
 _INVITATION_S = 60.0  # newcomers that are not ready by then are given up, and others may be invited
-_COME_IN = 7  # tag of the message that calls the newcomers into the merge
+_COME_IN = 7  # tag of the message that calls the newcomers
+_JOIN = 8  # tag under which both sides build their world
 
 
 class Nursery:
@@ -34,32 +36,27 @@ class Nursery:
     def __init__(self, command: Sequence[str], marks: Path):
         """`marks`: a folder that all workers share."""
         self._command, self._marks = tuple(command), marks
-        self._bridge: MPI.Comm = MPI.COMM_NULL
+        self._bridge: MPI.Comm = MPI.COMM_NULL  # the host's alone
+        self._inviters: MPI.Group = MPI.GROUP_NULL  # its first is the host
         self._invited_at = 0.0
         self.invited: tuple[WorkerId, ...] = ()
 
-    def invite(
-        self, world: MPI.Intracomm, newcomers: Sequence[WorkerId], agreed: Callable[[MPI.Comm, bool], bool]
-    ) -> None:
-        """Start the newcomers; all of `world` together. When that fails nobody is invited.
-
-        An earlier invitation is withdrawn.
-        """
+    def invite(self, world: MPI.Intracomm, newcomers: Sequence[WorkerId]) -> None:
+        """Start the newcomers; called by all of `world`, done by its first. An earlier invitation is withdrawn."""
         self._withdraw()
-        if not agreed(world, True):
-            return  # somebody is dead already: Spawn would wait for it
-        self._invited_at = time.monotonic()
-        info = MPI.Info.Create()
-        info.Set("host", ",".join(who.host for who in newcomers))
-        names = ",".join(str(who) for who in newcomers)
-        program, *arguments = self._command
-        try:
-            self._bridge = world.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
-        except MPI.Exception:
-            self._bridge = MPI.COMM_NULL
-            return
-        self._bridge.Set_errhandler(MPI.ERRORS_RETURN)
-        self.invited = tuple(newcomers)
+        self._inviters, self.invited, self._invited_at = world.Get_group(), tuple(newcomers), time.monotonic()
+        if world.rank == 0:
+            info = MPI.Info.Create()
+            info.Set("host", ",".join(who.host for who in newcomers))
+            names = ",".join(str(who) for who in newcomers)
+            program, *arguments = self._command
+            try:
+                alone = MPI.COMM_SELF.Dup()
+                alone.Set_errhandler(MPI.ERRORS_RETURN)
+                self._bridge = alone.Spawn(program, [*arguments, "--newcomers", names], len(newcomers), info)
+                self._bridge.Set_errhandler(MPI.ERRORS_RETURN)
+            except MPI.Exception:
+                self._bridge = MPI.COMM_NULL  # `let_in` will find out that there is none
 
     @property
     def waiting(self) -> bool:
@@ -71,20 +68,22 @@ class Nursery:
         return bool(self.invited) and all(_is_ready(self._marks, who, host) for who in self.invited)
 
     def let_in(self, world: MPI.Intracomm, agreed: Callable[[MPI.Comm, bool], bool]) -> MPI.Intracomm:
-        """Merge the newcomers into `world`; returns `world` unchanged when that cannot be done, for all alike."""
-        bridge, newcomers = self._bridge, self.invited
+        """Make one world of `world` and the newcomers; `world` unchanged when that cannot be done, for all alike."""
+        bridge, newcomers, host = self._bridge, self.invited, self._host(world)
         self._bridge, self.invited = MPI.COMM_NULL, ()
         # They were ready when somebody reported it; since then the invitation may have become void.
-        if not agreed(world, bridge != MPI.COMM_NULL):
+        if not agreed(world, host is not None and (host != world.rank or bridge != MPI.COMM_NULL)):
             self._dismiss(newcomers)
             return world
-        assert isinstance(bridge, MPI.Intercomm)
+        assert host is not None
         merged = world
         try:
-            if world.rank == 0:
+            peers = MPI.COMM_SELF  # means something at the host alone
+            if isinstance(bridge, MPI.Intercomm):
                 for newcomer in range(bridge.Get_remote_size()):
                     bridge.send(None, newcomer, _COME_IN)
-            merged = connect(bridge.Merge(False))
+                peers = _merge(bridge, high=False)
+            merged = connect(_merge(world.Create_intercomm(host, peers, 1, _JOIN), high=False))
             fine = True
         except MPI.Exception:
             fine = False
@@ -93,9 +92,16 @@ class Nursery:
         self._dismiss(newcomers)
         return world
 
-    def void_if_changed(self, world: MPI.Comm) -> None:
-        """Withdraw the invitation when somebody was lost since: the bridge spans the dead as well."""
-        if self._bridge != MPI.COMM_NULL and self._bridge.Get_size() != world.size:
+    def _host(self, world: MPI.Intracomm) -> int | None:
+        """The rank in `world` of whoever started the newcomers; None when it is lost, or nobody was invited."""
+        if self._inviters == MPI.GROUP_NULL:
+            return None
+        (rank,) = MPI.Group.Translate_ranks(self._inviters, [0], world.Get_group())
+        return None if rank == MPI.UNDEFINED else rank
+
+    def void_if_host_lost(self, world: MPI.Intracomm) -> None:
+        """Withdraw the invitation when whoever started the newcomers is lost."""
+        if self.invited and self._host(world) is None:
             self._withdraw()
 
     def _withdraw(self) -> None:
@@ -128,11 +134,21 @@ def wait_to_be_let_in(me: WorkerId, marks: Path, expected: Callable[[], bool]) -
                 raise Dismissed("nobody is left who would let it in")
             time.sleep(_POLL_S)
         bridge.recv(source=0, tag=_COME_IN)
-        return connect(bridge.Merge(True))
+        assert isinstance(bridge, MPI.Intercomm)
+        MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+        peers = _merge(bridge, high=True)
+        return connect(_merge(MPI.COMM_WORLD.Create_intercomm(0, peers, 0, _JOIN), high=True))
     except MPI.Exception as error:
         raise Dismissed("the group changed while it joined") from error
     finally:
         ready.unlink(missing_ok=True)
+
+
+def _merge(comm: MPI.Intercomm, *, high: bool) -> MPI.Intracomm:
+    comm.Set_errhandler(MPI.ERRORS_RETURN)
+    merged = comm.Merge(high)
+    merged.Set_errhandler(MPI.ERRORS_RETURN)
+    return merged
 
 
 def connect(comm: MPI.Intracomm) -> MPI.Intracomm:

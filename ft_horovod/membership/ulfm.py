@@ -25,14 +25,14 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import ROWS, Phase, Pulse, lives
-from ft_horovod.membership.limits import or_exit, or_exit_once
+from ft_horovod.membership.limits import or_exit
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.spawn import Nursery, wait_to_be_let_in
 
 _POLL_S = 0.002
 _JOIN_S = 20.0
+_LET_IN_S = 8.0
 _LOOK_S = 0.25
-_DYING_S = 1.0
 _CHUNK_BYTES = 1 << 30  # MPI counts are ints
 
 _said = msgspec.msgpack.Decoder(tuple[int, Report])
@@ -122,11 +122,12 @@ class UlfmMembership:
             self._world.Revoke()
             self._world = cast(MPI.Intracomm, self._world.Shrink())
             self._world.Set_errhandler(MPI.ERRORS_RETURN)
-            self._nursery.void_if_changed(self._world)
+            self._nursery.void_if_host_lost(self._world)
             shrink_s = time.monotonic() - started
             facts = self._exchange(report, shrink_s)
             if facts is not None and any(said.newcomers_ready for said in facts.reports):
-                self._world = self._nursery.let_in(self._world, self._agreed)
+                with or_exit(_LET_IN_S):
+                    self._world = self._nursery.let_in(self._world, self._agreed)
                 self._world.Set_errhandler(MPI.ERRORS_RETURN)
                 facts = self._exchange(report, shrink_s)
             if facts is not None:
@@ -235,12 +236,7 @@ class UlfmMembership:
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`. Called between `regroup` and `form`, when Horovod is down."""
-        board = self._pulse.board
-        alive = [row for row in map(board.read, range(ROWS)) if row.phase == Phase.REGROUP and lives(row)]
-        # When somebody dies inside Spawn, its root waits for good, and all others for the root.
-        grace_s = _DYING_S if self._world.rank == 0 else 8 * _DYING_S
-        with or_exit_once(lambda: not all(map(lives, alive)), grace_s):
-            self._nursery.invite(self._world, newcomers, self._agreed)
+        self._nursery.invite(self._world, newcomers)
 
     @property
     def inviting(self) -> bool:

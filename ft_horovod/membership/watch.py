@@ -3,7 +3,8 @@
 Stuck means that a worker's progress stands still, not that it is slow to answer: the limit is a multiple of the
 longest pause between two of its own beats lately, never below a floor. Time does not count in which the worker waited
 for a processor or a disk (a busy host is no hang), nor in which the watcher itself was not awake (a paused machine is
-none either). This module decides (`judge`) and acts (`Watch`).
+none either). A stopped process is stuck for certain; one that is not gets the benefit of the doubt for longer. This
+module decides (`judge`) and acts (`Watch`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ft_horovod.core.config import WatchConfig
-from ft_horovod.membership.board import ROWS, Board, Phase, Row, lives, starved_s, waits_for_device
+from ft_horovod.membership.board import ROWS, Board, Phase, Row, lives, starved_s, thread_states
 
 _TICK_S = 0.05
 _COUNT_S = 1.0  # between looks for new slots
@@ -26,6 +27,7 @@ _LEAST_S = 0.001  # what a silent tick counts at the least: even on the busiest 
 _WARM_STEPS = 2  # a worker's first steps teach what a normal pause is
 _WARM_LIMIT_S = 60.0
 _REGROUP_LIMIT_S = 10.0
+_DOUBT = 3.0  # times the limit, for a process that is not stopped: it may be at work inside the kernel
 
 
 class Verdict(NamedTuple):
@@ -54,13 +56,15 @@ class Observation:
     """What one watcher has seen of one neighbour: time since its beats last changed in which it could have beaten."""
 
     def __init__(
-        self, starved_s: Callable[[int], float] = starved_s, excused: Callable[[int], bool] = waits_for_device
+        self,
+        starved_s: Callable[[int], float] = starved_s,
+        states: Callable[[int], frozenset[str]] = thread_states,
     ):
-        """`starved_s(pid)`: seconds that a process has waited for a processor in all; `excused(pid)`: it waits for a
-        device right now."""
+        """`starved_s(pid)`: seconds that a process has waited for a processor in all; `states(pid)`: its threads'."""
         self.row: Row | None = None
         self.silent_s = 0.0
-        self._starved_s, self._excused, self._starved_before_s = starved_s, excused, 0.0
+        self.stopped = False
+        self._starved_s, self._states, self._starved_before_s = starved_s, states, 0.0
 
     def see(self, row: Row, awake_s: float) -> None:
         """Take in a new reading after `awake_s` of the watcher's own awake time."""
@@ -71,7 +75,9 @@ class Observation:
             starved_s = self._starved_s(row.pid)
             if self.silent_s == 0:
                 self._starved_before_s = starved_s  # the first silent tick is the reference
-            counts_s = 0.0 if self._excused(row.pid) else awake_s - (starved_s - self._starved_before_s)
+            states = self._states(row.pid)
+            self.stopped = states <= {"T", "t"}
+            counts_s = 0.0 if "D" in states else awake_s - (starved_s - self._starved_before_s)
             self.silent_s += max(_LEAST_S, counts_s)
             self._starved_before_s = starved_s
 
@@ -81,7 +87,7 @@ def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConf
     if seen.row is None:
         return None
     limit = limit_s(seen.row, config)
-    if limit is None or seen.silent_s <= limit:
+    if limit is None or seen.silent_s <= limit * (1.0 if seen.stopped else _DOUBT):
         return None
     at_work = (Phase.COMPUTE, Phase.WAIT, Phase.SETUP, Phase.COMMIT)
     if seen.row.phase == Phase.REGROUP and any(other.phase in at_work for other in others):

@@ -29,8 +29,6 @@ from ft_horovod.core.trace import (
     WorkerStarted,
 )
 
-SLOW_SHOWN_S = 30.0  # a worker counts as slow for so long after the last word of it: nothing tells that it is over
-
 
 class WorkerState(enum.Enum):
     """What a worker does now, as far as the trace tells."""
@@ -62,7 +60,6 @@ class Worker:
     fate: str = ""
     fate_step: int | None = None
     slow_factor: float | None = None
-    slow_until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -109,7 +106,7 @@ class Crew:
                 self._lose(event)
             case SlowDetected():
                 worker = self._worker(event.worker)
-                worker.slow_factor, worker.slow_until_s = event.factor, event.time_s + SLOW_SHOWN_S
+                worker.slow_factor = event.factor if event.factor > 1 else None
             case FailureRecovered():
                 self.pending.pop(event.worker, None)
                 self._gone(event.worker, WorkerState.LOST, event.kind, event.step)
@@ -222,6 +219,3 @@ class Crew:
                 del self.pending[pending.worker]
             elif pending.settled_step is not None and event.step > pending.settled_step:
                 del self.pending[pending.worker]
-        for worker in self.workers.values():
-            if worker.slow_factor is not None and event.time_s > worker.slow_until_s:
-                worker.slow_factor = None

@@ -112,7 +112,9 @@ def _about_workers(
         case WorkerFailed():
             return f"{short_name(event.worker)} failed by itself (exit {event.exit_code}): {one_line(event.message)}"
         case SlowDetected():
-            return f"{short_name(event.worker)} is {event.factor:.1f} times slower than its group"
+            if event.factor <= 1:
+                return f"{short_name(event.worker)} is as fast as its group again"
+            return f"{short_name(event.worker)} is {event.factor:.1f} times slower than its group, and gets less to do"
 
 
 def _about_failures(event: FaultInjected | HangDetected | WorkerLost | FailureRecovered) -> str:

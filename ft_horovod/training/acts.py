@@ -19,7 +19,7 @@ from ft_horovod.core.config import RunConfig
 from ft_horovod.core.identity import Role, WorkerId
 from ft_horovod.core.layout import View
 from ft_horovod.core.spans import Spans
-from ft_horovod.core.trace import Evaluated, StepFinished, TrainingFinished
+from ft_horovod.core.trace import Evaluated, SlowDetected, StepFinished, TrainingFinished
 from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
@@ -148,6 +148,8 @@ class Acts:
                 lr=rate,
                 recovery_s=recovery_s,
             )
+            for worker, factor in self._work.speeds.news().items():
+                self._trace.emit(SlowDetected, worker=str(worker), factor=factor)
         if total.commit:
             self._commit(self._keeper.begin)
         return not total.wants_change

@@ -6,6 +6,8 @@ step loop at the same boundary without a message of its own.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 import torch
 
@@ -22,6 +24,8 @@ class Control(msgspec.Struct, frozen=True):
     grow: int = 0  # newcomers are wanted on top
     ready: int = 0  # invited newcomers wait to be let in
     commit: int = 0  # it is time to commit to disk
+
+    LENGTH: ClassVar[int] = 9
 
     def to_tensor(self) -> torch.Tensor:
         """float64 `[9]`."""

@@ -6,6 +6,7 @@ living member holds gradients of. This module knows the arithmetic of a step, no
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,6 +26,7 @@ from ft_horovod.training.data import Batch, DataBundle, Prefetcher
 from ft_horovod.training.flat import Buckets, FlatModel
 from ft_horovod.training.loader import Loader
 from ft_horovod.training.rates import learning_rate
+from ft_horovod.training.speeds import Speeds
 from ft_horovod.training.sums import Sums
 from ft_horovod.training.work import SignsOfLife
 
@@ -62,6 +64,7 @@ class StepWork:
         self._members: tuple[WorkerId, ...] = ()
         self._spares = 0
         self._claimed = Spans()
+        self.speeds = Speeds()
 
     @property
     def held(self) -> Spans:
@@ -87,12 +90,14 @@ class StepWork:
     def enter(self, layout: Layout, claimed: Spans, costs: tuple[float, ...]) -> None:
         """A new group holds; its members hold gradients of the `claimed` positions of the step in hand."""
         self._members, self._spares, self._claimed = layout.members, len(layout.spares), claimed
+        self.speeds.enter(self._me, layout)
         self.sums.forget()
         self._loader.discard()
 
     def _share(self, work: Spans) -> Spans:
         """This worker's part of `work`."""
-        return share_out(work, [1.0] * len(self._members))[self._members.index(self._me)]
+        weights = [self.speeds.weight(member) for member in self._members]
+        return share_out(work, weights)[self._members.index(self._me)]
 
     def gradients(self, step: int) -> Control:
         """Compute this worker's gradients of `step` and start summing them. Raises WorkersLost.
@@ -103,10 +108,13 @@ class StepWork:
         if not self._claimed:
             self._work.begin(finish_from(len(self._members), self._spares))
         rest = self._share(whole - self._claimed)
+        begun, samples, whole_share = time.monotonic(), len(rest), not self._claimed
         while rest:
             part, rest = self._cut(rest)
             batch = self._load(step, part, rest)
             self._work.compute(part, batch, len(whole), last=not rest)
+        if whole_share:
+            self.speeds.note(samples, time.monotonic() - begun)
         self._work.hand_over(len(whole))
         return self._work.booked
 
@@ -122,11 +130,13 @@ class StepWork:
 
     def sum_up(self, name: str, mine: Control) -> Control:
         """Sum the control lane, and wait for it and for everything that is being summed. Raises MembershipError."""
-        summed = torch.zeros(len(mine.to_tensor()), dtype=torch.float64)
+        lane = torch.cat([mine.to_tensor(), self.speeds.lane()])
+        summed = torch.zeros_like(lane)
         self._pulse.enter(Phase.WAIT)
-        self.sums.start(name, mine.to_tensor(), summed)
+        self.sums.start(name, lane, summed)
         self.sums.wait()
-        return Control.from_tensor(summed)
+        self.speeds.heard(summed[Control.LENGTH :])
+        return Control.from_tensor(summed[: Control.LENGTH])
 
     def _cut(self, work: Spans) -> tuple[Spans, Spans]:
         return work.take(self._config.data.micro_batch or len(work))

@@ -13,6 +13,7 @@ from ft_horovod.core.samples import SampleOrder
 from ft_horovod.core.spans import Spans
 from ft_horovod.membership.board import Pulse
 from ft_horovod.training.control import Control
+from ft_horovod.training.speeds import Speeds
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Work(Protocol):
     """One worker's part of steps and evaluations. All its waits raise MembershipError when the group breaks."""
 
     order: SampleOrder
+    speeds: Speeds
     steps: int
     n_parameters: int  # of the whole model
 

@@ -40,10 +40,10 @@ def test_limits(phase: Phase, steps_done: int, gap_s: float, expected: float | N
     assert limit_s(row, CONFIG) == (pytest.approx(expected) if expected else None)
 
 
-def watched(ticks: int, *, beats: bool = False, starved_per_tick_s: float = 0.0, device: bool = False) -> Observation:
+def watched(ticks: int, *, beats: bool = False, starved_per_tick_s: float = 0.0, states: str = "TT") -> Observation:
     """An observation after so many ticks of 0.1 s."""
     starved = [0.0]
-    seen = Observation(lambda _: starved[0], lambda _: device)
+    seen = Observation(lambda _: starved[0], lambda _: frozenset(states))
     for tick in range(ticks + 1):
         seen.see(ROW._replace(beats=tick if beats else 5), 0.1)
         starved[0] += starved_per_tick_s
@@ -55,10 +55,12 @@ def watched(ticks: int, *, beats: bool = False, starved_per_tick_s: float = 0.0,
     [
         (watched(9), False),
         (watched(12), True),
+        (watched(29, states="ST"), False),  # not stopped: it gets the benefit of the doubt
+        (watched(32, states="ST"), True),
         (watched(50, beats=True), False),
         (watched(50, starved_per_tick_s=0.1), False),  # it wanted to run and got no turn
         (watched(50, starved_per_tick_s=0.05), True),  # it got a turn half of the time
-        (watched(50, device=True), False),  # it waits for a disk
+        (watched(50, states="SD"), False),  # it waits for a disk
     ],
 )
 def test_stuck_or_only_slow(seen: Observation, stuck: bool) -> None:
@@ -83,7 +85,7 @@ def test_nobody_was_seen_yet() -> None:
     [([], True), ([Phase.SPARE, Phase.REGROUP], True), ([Phase.COMPUTE], False), ([Phase.SETUP], False)],
 )
 def test_who_regroups_may_have_to_wait_for_those_at_work(others: list[Phase], stuck: bool) -> None:
-    seen = Observation(lambda _: 0.0, lambda _: False)
+    seen = Observation(lambda _: 0.0, lambda _: frozenset("T"))
     for _ in range(30):
         seen.see(ROW._replace(phase=Phase.REGROUP), 0.5)
     rows = [ROW._replace(pid=1 + i, phase=phase) for i, phase in enumerate(others)]

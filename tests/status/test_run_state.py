@@ -127,12 +127,14 @@ def test_a_newcomer_is_a_spare_when_nobody_is_missing():
     assert [worker.name for worker in state.crew.in_order()][-1] == "n1:7#1"
 
 
-def test_a_slow_worker_is_slow_for_a_while():
+def test_a_slow_worker_is_slow_until_it_is_well_again():
     run = FakeRun().started().train(3)
     run._at(run.now_s, SlowDetected, worker="n1:2", factor=2.4)
     assert fold(run.events).crew.workers["n1:2"].slow_factor == 2.4
     run.now_s += 40
-    assert fold(run.train(1).events).crew.workers["n1:2"].slow_factor is None
+    assert fold(run.train(1).events).crew.workers["n1:2"].slow_factor == 2.4
+    run._at(run.now_s, SlowDetected, worker="n1:2", factor=1.0)
+    assert fold(run.events).crew.workers["n1:2"].slow_factor is None
 
 
 def test_a_worker_that_fails_by_itself_says_with_what():

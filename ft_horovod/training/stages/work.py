@@ -9,6 +9,7 @@ whole. This module knows the arithmetic of a step; who is in which stage is told
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from ft_horovod.training.data import DataBundle
 from ft_horovod.training.flat import Buckets, FlatModel
 from ft_horovod.training.loader import Loader, Part
 from ft_horovod.training.rates import learning_rate
+from ft_horovod.training.speeds import Speeds
 from ft_horovod.training.stages.ends import TestEnds, TrainingEnds
 from ft_horovod.training.stages.net import UNITS, StageNet, measure_costs, unit_shapes
 from ft_horovod.training.stages.pipeline import MicroBatch, Place, StagePasses
@@ -74,6 +76,7 @@ class StageWork:
         self._image = (data.channels, data.image_size, data.image_size)
         self._shapes = unit_shapes(self._model, self._image)
         self.n_parameters = sum(p.numel() for p in self._model.parameters())
+        self.speeds = Speeds()
         self._seats: dict[int, _Seat] = {}
         self._stage = -1
         self.held = Spans()  # a step that fails is done again as a whole
@@ -117,6 +120,7 @@ class StageWork:
         assert not claimed
         self._sums.forget()
         self._loader.discard()
+        self.speeds.enter(self._me, layout)
         stage = layout.role(self._me)[1]
         if stage is None:
             return
@@ -138,7 +142,9 @@ class StageWork:
         buckets.disarm()  # a step that failed may have left it armed
         self._flat.clear()
         ends = self._ends(step, mine)
+        begun = time.monotonic()
         self._passes.train(mine, ends, buckets.arm)
+        self.speeds.note(sum(len(one.positions) for one in mine), time.monotonic() - begun - self._passes.waited_s)
         self._flat.weigh_statistics(sum(len(one.positions) for one in mine) / len(whole))
         buckets.flush()
         return ends.control()
@@ -154,9 +160,11 @@ class StageWork:
 
     def sum_up(self, name: str, mine: Control) -> Control:
         """Sum the control lane over all members; then all agree that everything is there. Raises MembershipError."""
-        summed = torch.zeros(len(mine.to_tensor()), dtype=torch.float64)
-        self._sum_all(name, mine.to_tensor(), summed)
-        return Control.from_tensor(summed)
+        lane = torch.cat([mine.to_tensor(), self.speeds.lane()])
+        summed = torch.zeros_like(lane)
+        self._sum_all(name, lane, summed)
+        self.speeds.heard(summed[Control.LENGTH :])
+        return Control.from_tensor(summed[: Control.LENGTH])
 
     def evaluate(self) -> Control:
         """This worker's part of the evaluation. Raises MembershipError."""
@@ -189,7 +197,7 @@ class StageWork:
 
     def _cut(self, whole: Spans, size: int) -> list[MicroBatch]:
         count = -(-len(whole) // size)
-        ways = deal(count, [1.0] * len(self._links.ways))
+        ways = deal(count, [min(map(self.speeds.weight, way.workers)) for way in self._links.ways])
         work = []
         for number, way in enumerate(ways):
             part, whole = whole.take(size)
