@@ -32,16 +32,16 @@ def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str
         command.append("--allow-run-as-root")
     if processes > (os.cpu_count() or 1):
         command += ["--mca", "mpi_yield_when_idle", "1"]
+    # These collective components ask who shares a host, and crash or wait for good after a failure across hosts, and
+    # where processes were started later: what they and the others are told then differs.
+    command += ["--mca", "coll", "^han,sm,adapt"]
     if config.hosts:
-        # Across hosts these collective components crash or hang after a failure.
-        command += ["--host", config.hosts, "--mca", "coll", "^han,sm,adapt"]
+        command += ["--host", config.hosts]
         if config.network:
             command += ["--mca", "btl_tcp_if_include", config.network, "--prtemca", "prte_if_include", config.network]
     else:
         # Shared memory among those started together; tcp only reaches the ones that were started later.
         command += ["--mca", "btl", "sm,tcp,self", "--mca", "btl_tcp_if_include", "lo"]
-        # han asks who shares a host, and processes that were started later answer otherwise: it waits for good.
-        command += ["--mca", "coll", "^han"]
     for name in worker_environment(processes):
         command += ["-x", name]
     return [*command, *config.mpirun_args, *program]

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
+from ft_horovod.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_FENCED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
 from ft_horovod.core.trace import (
     AnyEvent,
     Event,
@@ -160,7 +160,7 @@ class Job:
             return "finished", "", EXIT_OK
         if interrupted:
             return "interrupted", resume, EXIT_INTERRUPTED
-        if failed is not None and failed.exit_code not in (EXIT_REQUEUE,):
+        if failed is not None and failed.exit_code not in (EXIT_REQUEUE, EXIT_FENCED):
             return "failed", f"{failed.worker}: {failed.message}", failed.exit_code
         stopped = next(iter(self._all(TrainingStopped)), None)
         if stopped is not None:

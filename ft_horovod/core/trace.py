@@ -67,7 +67,9 @@ class ViewAgreed(Event, frozen=True, tag="view_agreed"):
 
 
 class StepFinished(Event, frozen=True, tag="step_finished"):
-    """One optimizer step, written by the leader. `recovery_s` is the part of `step_s` that failures cost."""
+    """One optimizer step, written by the leader. `recovery_s` is the part of `step_s` that failures cost; `waited_s`,
+    added up over all members, the time in which they waited for other stages.
+    """
 
     epoch: int
     step: int
@@ -76,6 +78,7 @@ class StepFinished(Event, frozen=True, tag="step_finished"):
     samples: int
     lr: float
     recovery_s: float = 0.0
+    waited_s: float = 0.0
 
 
 class FaultInjected(Event, frozen=True, tag="fault_injected"):

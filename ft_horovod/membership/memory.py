@@ -34,8 +34,10 @@ class Hub:
         self.start = start
         self.world: list[WorkerId] = list(workers)
         self.dead: set[WorkerId] = set()
+        self.closed: set[WorkerId] = set()
         self.waiting: list[WorkerId] = []  # newcomers that ask to be let in
         self.invited: tuple[WorkerId, ...] = ()
+        self.host: WorkerId | None = None  # who invited them
         self.epoch = -1
         self.broken = False  # somebody has called for a regroup
         self.members: tuple[WorkerId, ...] = ()
@@ -52,6 +54,11 @@ class Hub:
         with self.changed:
             self.dead.add(worker)
             self.changed.notify_all()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether anybody is left who could let newcomers in."""
+        return any(worker not in self.closed for worker in self.living)
 
     @property
     def living(self) -> list[WorkerId]:
@@ -71,7 +78,7 @@ class MemoryMembership:
             if self.me not in hub.world:
                 hub.waiting.append(self.me)
                 hub.changed.notify_all()
-                self._until(lambda: self.me in hub.world or self.me not in hub.invited)
+                self._until(lambda: self.me in hub.world or self.me not in hub.invited or not hub.at_work)
                 if self.me not in hub.world:
                     raise Dismissed("the group changed before it could join")
         return self._agree_on_facts(report)
@@ -88,9 +95,9 @@ class MemoryMembership:
         hub = self._hub
 
         def conclude(said: dict[WorkerId, object]) -> Facts:
-            if hub.living != hub.world:
-                hub.waiting, hub.invited = [], ()  # those who invited them are not all there any more
-            elif hub.waiting and any(isinstance(r, Report) and r.newcomers_ready for r in said.values()):
+            if hub.host in hub.dead:
+                hub.waiting, hub.invited = [], ()  # nobody is there who could let them in
+            if hub.waiting and any(isinstance(r, Report) and r.newcomers_ready for r in said.values()):
                 hub.world = [*hub.living, *hub.waiting]
                 hub.waiting, hub.invited = [], ()
                 raise _OnceMore
@@ -180,7 +187,7 @@ class MemoryMembership:
             self._alive()
             if hub.invited == tuple(newcomers) or hub.start is None:
                 return
-            hub.invited = tuple(newcomers)
+            hub.invited, hub.host = tuple(newcomers), hub.world[0]
             for newcomer in newcomers:
                 hub.start(newcomer)
 
@@ -191,6 +198,9 @@ class MemoryMembership:
 
     def close(self) -> None:
         """See `Membership.close`."""
+        with self._hub.changed:
+            self._hub.closed.add(self.me)
+            self._hub.changed.notify_all()
 
     def _alive(self) -> None:
         if self.me in self._hub.dead:

@@ -124,7 +124,8 @@ class Membership(Protocol):
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """Start processes for `newcomers`, everybody together, between `regroup` and `form`.
 
-        A `regroup` to which somebody reports `newcomers_ready` lets them in. Earlier invitations are withdrawn.
+        A `regroup` to which somebody reports `newcomers_ready` lets them in. Earlier invitations are withdrawn, and
+        this one is void once the first worker of the world, who carries it out, is lost.
         """
         ...
 

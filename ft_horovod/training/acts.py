@@ -147,6 +147,7 @@ class Acts:
                 samples=total.samples,
                 lr=rate,
                 recovery_s=recovery_s,
+                waited_s=total.waited_s,
             )
             for worker, factor in self._work.speeds.news().items():
                 self._trace.emit(SlowDetected, worker=str(worker), factor=factor)

@@ -16,6 +16,7 @@ class Control(msgspec.Struct, frozen=True):
     """What each worker puts in, and what all get out summed. Sums of counts and digests are exact below 2**53."""
 
     loss: float = 0.0
+    waited_s: float = 0.0  # for other stages
     samples: int = 0
     digest: int = 0
     correct: int = 0
@@ -25,16 +26,16 @@ class Control(msgspec.Struct, frozen=True):
     ready: int = 0  # invited newcomers wait to be let in
     commit: int = 0  # it is time to commit to disk
 
-    LENGTH: ClassVar[int] = 9
+    LENGTH: ClassVar[int] = 10
 
     def to_tensor(self) -> torch.Tensor:
-        """float64 `[9]`."""
+        """float64 `[10]`."""
         return torch.tensor(msgspec.structs.astuple(self), dtype=torch.float64)
 
     @classmethod
     def from_tensor(cls, tensor: torch.Tensor) -> Control:
-        loss, *counts = tensor.tolist()
-        return cls(loss, *(round(count) for count in counts))
+        loss, waited_s, *counts = tensor.tolist()
+        return cls(loss, waited_s, *(round(count) for count in counts))
 
     @property
     def wants_change(self) -> bool:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.errors import MembershipError, QuorumLost
+from ft_horovod.core.errors import Fenced, MembershipError, QuorumLost
+from ft_horovod.core.fencing import cut_off
 from ft_horovod.core.identity import Role, WorkerId
 from ft_horovod.core.layout import Layout, View, place_groups
 from ft_horovod.core.partition import share_members_on, shrink, stage_costs
@@ -141,7 +142,12 @@ class Trainer:
         return True
 
     def _plan(self, facts: Facts, before: Layout | None, lost: list[WorkerId]) -> RecoveryPlan:
-        """What to do; everybody who computes it comes to the same. Raises QuorumLost after the state is safe."""
+        """What to do; everybody who computes it comes to the same.
+
+        Raises QuorumLost after the state is safe, and Fenced on the side of a partition that must not go on.
+        """
+        if before is not None and cut_off(before, facts.workers):
+            raise Fenced("most of the workers do not answer, nor do their hosts: they may go on without this side")
         newest = max((report.progress for report in facts.reports), key=lambda progress: progress.act)
         acts = {report.worker: report.progress.act for report in facts.reports}
         wanted = self._sizes(newest)
@@ -170,12 +176,15 @@ class Trainer:
         return share_members_on(costs, sizes, max(0, newest.goal - sum(sizes)))
 
     def _stop(self, facts: Facts, why: QuorumLost) -> None:
-        """Too few are left: of each stage, the first who has the newest state writes it down."""
+        """Too few are left: of each stage, the first who has the newest state writes it down, if no stage is lost."""
         newest = max(report.progress.act for report in facts.reports)
-        stage = self._stage or 0
-        holders = [r.worker for r in facts.reports if r.progress.act == newest and _stage_of(r) == stage]
-        if newest >= 0 and holders[:1] == [self._me]:
-            self._acts.commit_now(stage)
+        holders: dict[int, WorkerId] = {}
+        for report in facts.reports:
+            stage = report.layout.role(report.worker)[1] if report.layout else None
+            if stage is not None and report.progress.act == newest:
+                holders.setdefault(stage, report.worker)
+        if len(holders) == self._config.layout.stages and self._me in holders.values():
+            self._acts.commit_now(self._stage)
         if self._me == facts.reports[0].worker:
             step = max(report.progress.step for report in facts.reports)
             self._around.trace.emit(TrainingStopped, step=step, reason=str(why))
@@ -217,11 +226,6 @@ class Trainer:
             if self._leads:
                 self._around.trace.emit(FailureRecovered, epoch=self._epoch, **failure)
         self._well_at = time.time()
-
-
-def _stage_of(report: Report) -> int:
-    """The stage whose state a worker holds; 0 before the first layout and for spares, which hold the first state."""
-    return (report.layout.role(report.worker)[1] if report.layout else None) or 0
 
 
 def _claimed(facts: Facts, layout: Layout, act: int) -> Spans:

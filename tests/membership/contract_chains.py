@@ -19,7 +19,7 @@ def _chain(names: str) -> tuple[int, tuple[Scene, ...]]:
     needed, used_up = 0, 0
     for scene in scenes:
         needed = max(needed, used_up + scene.workers)
-        used_up += len(scene.dies) + len(scene.may_die) + len(scene.leaves)
+        used_up += len(scene.dies) + len(scene.leaves)
     return needed, scenes
 
 
@@ -29,5 +29,5 @@ CHAINS = {
     "in_recovery": _chain("dies_while_others_regroup dies_inside_regroup dies_before_form dies_while_others_form"),
     "in_transfers": _chain("source_dies_in_a_transfer target_dies_in_a_transfer dies_right_after_form"),
     "newcomers": _chain("newcomers_come_in newcomer_dies_when_in newcomer_dies_when_ready newcomer_dies_at_once"),
-    "inviters": _chain("inviters_lose_somebody dies_before_inviting dies_while_inviting"),
+    "inviters": _chain("inviters_lose_somebody dies_before_inviting dies_while_inviting host_is_lost"),
 }

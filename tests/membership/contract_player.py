@@ -65,6 +65,7 @@ class Player:
     scene: int = 0
     layout: Layout | None = None
     left: bool = False
+    welcomes: bool = False  # newcomers may come in now, and not in the middle of something else
     patience_s: float = 0.1  # how long a newcomer needs to come up, about
     state: torch.Tensor = field(default_factory=lambda: torch.zeros(8))
 
@@ -74,7 +75,7 @@ class Player:
 
     def perform(self, scene: int, play: Callable[[Player, tuple[WorkerId, ...]], None], met: Facts | None) -> None:
         """One scene from its beginning, when all have settled, to its end. `met` is what `meet` said just before."""
-        self.scene, self.notes = scene, Notes(str(self.me))
+        self.scene, self.notes, self.welcomes = scene, Notes(str(self.me)), False
         if met is not None:
             self._note_facts(met)
         cast = self.settle()
@@ -169,7 +170,7 @@ class Player:
             worker=self.me,
             progress=Progress(act=self.scene),
             layout=self.layout,
-            newcomers_ready=self.membership.newcomers_ready(),
+            newcomers_ready=self.welcomes and self.membership.newcomers_ready(),
         )
 
     def _note_facts(self, facts: Facts) -> Facts:

@@ -50,7 +50,6 @@ class Scene:
     play: Callable[[Player, Cast], None]
     check: Callable[[Outcome], None] = _nothing_more
     dies: tuple[int, ...] = ()
-    may_die: tuple[int, ...] = ()  # rule 4: a wait may end with the end of the process
     leaves: tuple[int, ...] = ()
     comes: bool | None = False  # whether newcomers come in; None: they may, or end outside
     workers: int = 3  # how many it needs at the least
@@ -62,9 +61,9 @@ class Scene:
     def judge(self, outcome: Outcome) -> None:
         """The rules of `Membership`, and what the scene is about. Raises AssertionError."""
         problems = {worker: notes.problem for worker, notes in outcome.notes.items() if notes.problem}
-        assert not problems
+        assert not problems, problems
         ended = {worker for worker, notes in outcome.notes.items() if notes.ended}
-        dead, gone = outcome.names(self.dies) | (outcome.names(self.may_die) - ended), outcome.names(self.leaves)
+        dead, gone = outcome.names(self.dies), outcome.names(self.leaves)
         assert ended & set(outcome.cast) == set(outcome.cast) - dead, "who of the cast came to the end"
         assert self.comes is None or self.comes == bool(ended - set(outcome.cast)), "whether newcomers came in"
         together = {worker: outcome.notes[worker].facts[-1] for worker in ended - gone}

@@ -42,6 +42,7 @@ class MemoryStage:
         player = self._player(me)
         try:
             player.perform(0, self._scene.play, player.meet())
+            player.membership.close()
         except Killed:
             pass
         except Exception:  # noqa: BLE001  # the notes tell the test
@@ -62,6 +63,7 @@ class MemoryStage:
         player = self._player(me)
         try:
             player.join(player.meet(), welcome)
+            player.membership.close()
         except Killed:
             pass
         except Dismissed:

@@ -40,6 +40,7 @@ def _invite(player: Player, cast: Cast, *fates: int) -> tuple[WorkerId, ...]:
 def _sum_until_ready(player: Player, within_s: float) -> bool:
     """Go on as ever until the first of the cast sees that the newcomers are ready, or for so long."""
     assert player.layout is not None
+    player.welcomes = True
     give_up = time.monotonic() + within_s
     ready = total = 0.0
     while total == 0:
@@ -109,43 +110,64 @@ def newcomer_dies_when_in(player: Player, cast: Cast) -> None:
 
 
 def inviters_lose_somebody(player: Player, cast: Cast) -> None:
-    """Before the newcomer is let in. It comes in all the same, or it ends: it does not wait for good."""
+    """Before the newcomer is let in, which it is all the same."""
     _invite(player, cast, HEALTHY)
     assert _sum_until_ready(player, _COMES_WITHIN_S)
     if player.me == cast[-1]:
         player.die()
     with player.losing("sum"):
         player.sum(1.0)
-    with player.losing("welcome"):
-        welcome(player, player.regroup())
+    welcome(player, player.regroup())
 
 
 def check_inviters_lose_somebody(outcome: Outcome) -> None:
-    (newcomer,) = set(outcome.notes) - set(outcome.cast)
-    assert outcome.notes[newcomer].ended or outcome.notes[newcomer].values["dismissed"]
-    assert all(outcome.of(number).lost_in[0] == "sum" for number in range(len(outcome.cast) - 1))
+    assert all(outcome.of(number).lost_in == ["sum"] for number in range(len(outcome.cast) - 1))
+
+
+def host_is_lost(player: Player, cast: Cast) -> None:
+    """Whoever invited the newcomer dies before it is let in: it ends, and does not wait for good."""
+    _invite(player, cast, HEALTHY)
+    assert _sum_until_ready(player, _COMES_WITHIN_S)
+    if player.me == cast[0]:
+        player.die()
+    with player.losing("sum"):
+        player.sum(1.0)
+
+
+def check_host_is_lost(outcome: Outcome) -> None:
+    assert all(outcome.of(number).lost_in == ["sum"] for number in range(1, len(outcome.cast)))
 
 
 def dies_before_inviting(player: Player, cast: Cast) -> None:
-    """All have the facts, and one dies before it invites: the others do not wait for it."""
+    """All have the facts, and one dies before it invites: the others do not wait for it, and the newcomer comes."""
     player.regroup()
     if player.me == cast[-1]:
         player.die()
     with player.losing("form"):
         player.membership.invite([WorkerId(cast[0].host, _SLOT + 10 * player.scene, HEALTHY)])
         player.form(place(cast, len(cast)))
+    _welcome_when_ready(player)
 
 
 def dies_while_inviting(player: Player, cast: Cast) -> None:
     """In the middle of starting newcomers."""
     player.regroup()
+    if player.me == cast[-1]:
+        player.die_in(player.patience_s / 100)
     with player.losing("form or sum"):
-        if player.me == cast[-1]:
-            player.die_in(player.patience_s / 100)
         player.membership.invite([WorkerId(cast[0].host, _SLOT + 10 * player.scene, HEALTHY)])
         player.form(place(cast, len(cast)))
         while True:
             player.sum(1.0)
+    _welcome_when_ready(player)
+
+
+def _welcome_when_ready(player: Player) -> None:
+    """Those who are left come up, go on until the newcomer is ready, and let it in."""
+    player.settle()
+    player.state = torch.full((8,), _STATE)
+    assert _sum_until_ready(player, _COMES_WITHIN_S)
+    welcome(player, player.regroup())
 
 
 def check_dies_before_inviting(outcome: Outcome) -> None:
@@ -157,7 +179,8 @@ SCENES = (
     Scene(newcomer_dies_at_once, dies=(-1,)),
     Scene(newcomer_dies_when_ready),
     Scene(newcomer_dies_when_in),
-    Scene(inviters_lose_somebody, check_inviters_lose_somebody, dies=(-1,), comes=None),
-    Scene(dies_while_inviting, dies=(-1,), may_die=(0,), comes=None),
-    Scene(dies_before_inviting, check_dies_before_inviting, dies=(-1,), comes=None),
+    Scene(inviters_lose_somebody, check_inviters_lose_somebody, dies=(-1,), comes=True),
+    Scene(host_is_lost, check_host_is_lost, dies=(0,)),
+    Scene(dies_while_inviting, dies=(-1,), comes=True),
+    Scene(dies_before_inviting, check_dies_before_inviting, dies=(-1,), comes=True),
 )

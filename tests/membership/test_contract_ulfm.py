@@ -32,21 +32,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play
 
 
-# A death inside MPI_Comm_spawn can leave the others in the next agreement for good: docs/ROADMAP.md, known faults.
-KNOWN_FAULTS = {"dies_while_inviting": "Open MPI: an agreement after a spawn that lost somebody may not end"}
-
-
 @pytest.mark.parametrize(
     ("chain", "number"),
     [
-        pytest.param(
-            chain,
-            number,
-            id=f"{chain}-{scene.name}",
-            marks=[pytest.mark.xfail(strict=False, reason=KNOWN_FAULTS[scene.name])]
-            if scene.name in KNOWN_FAULTS
-            else [],
-        )
+        pytest.param(chain, number, id=f"{chain}-{scene.name}")
         for chain, (_, scenes) in CHAINS.items()
         for number, scene in enumerate(scenes)
     ],

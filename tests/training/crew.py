@@ -107,6 +107,7 @@ class Crew:
             torch.set_num_threads(1)
             trainer, acts = self._equip(me)
             ending: str = trainer.run()
+            trainer._membership.close()
         except Killed:
             ending = "killed"
         except Dismissed:

@@ -22,7 +22,7 @@ from ft_horovod.training.wishes import Wishes
 
 A, B, C, D = (WorkerId("a", slot) for slot in range(4))
 counts = st.integers(0, 2**50)
-controls = st.builds(Control, st.floats(0, 1e9), counts, counts, counts, *[st.integers(0, 9)] * 4)
+controls = st.builds(Control, st.floats(0, 1e9), st.floats(0, 1e9), counts, counts, counts, *[st.integers(0, 9)] * 5)
 
 
 @given(controls)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import nn
 
@@ -147,7 +148,7 @@ class StageWork:
         self.speeds.note(sum(len(one.positions) for one in mine), time.monotonic() - begun - self._passes.waited_s)
         self._flat.weigh_statistics(sum(len(one.positions) for one in mine) / len(whole))
         buckets.flush()
-        return ends.control()
+        return msgspec.structs.replace(ends.control(), waited_s=self._passes.waited_s)
 
     def update(self, step: int) -> float:
         """All agree that the gradients are there: take the step. Returns the learning rate."""
