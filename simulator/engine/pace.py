@@ -1,0 +1,60 @@
+"""How fast a run is just now, and how often it commits: what the policy and stragglers make of the nominal speed.
+
+Knows speeds and intervals; knows no phases.
+"""
+
+from __future__ import annotations
+
+import math
+
+from simulator.costs.quantity import value_of
+from simulator.engine.fleet import Fleet
+from simulator.engine.ledger import Ledger
+from simulator.engine.progress import NEVER_NS, Commits, Progress
+from simulator.policies.policy import Policy
+from simulator.scenario import Scenario
+from simulator.units import to_ns
+
+_STANDS_STILL = 1e-9  # a speed so low that nothing comes of it, and no division by zero either
+
+
+class Pace:
+    """Sets the pace of a run's `progress`; `slow` holds the stragglers among the nodes, by how many times slower."""
+
+    def __init__(self, scenario: Scenario, policy: Policy, fleet: Fleet, ledger: Ledger) -> None:
+        self.slow: dict[int, float] = {}
+        self._policy, self._fleet = policy, fleet
+        self._step_ns = scenario.costs.ns("step_s")
+        self._redo_share = value_of(scenario.costs.redo_share)
+        commit = scenario.commit
+        self._every_steps = None if policy.copies else commit.every_steps
+        disk_ns = NEVER_NS if scenario.interval_s is None else to_ns(scenario.interval_s)
+        write_ns = to_ns(value_of(commit.write_s))
+        if policy.copies:
+            interval_ns, stall_ns = to_ns(commit.copy_every_s), to_ns(value_of(commit.copy_stall_s))
+            every = max(1, math.ceil(disk_ns / interval_ns))
+            tiers: tuple[Commits, ...] = (Commits(1, 0), Commits(every, write_ns))
+        else:
+            interval_ns, stall_ns = disk_ns, to_ns(value_of(commit.stall_s))
+            tiers = (Commits(1, write_ns),)
+        self._interval_ns = interval_ns
+        self.progress = Progress(ledger, interval_ns, stall_ns, tiers)
+
+    def set(self) -> None:
+        """Tell the progress how fast it is from here on."""
+        speed = self._policy.speed()
+        if self.slow:
+            worst = max((factor for node, factor in self.slow.items() if node in self._fleet.active), default=1.0)
+            speed /= worst
+        speed = max(speed, _STANDS_STILL)
+        interval_ns = self._interval_ns
+        if self._every_steps is not None:
+            interval_ns = int(self._every_steps * self._step_ns / speed)
+        self.progress.set_pace(speed, interval_ns)
+
+    def lose_step(self) -> int:
+        """The current step was in vain, or the share of it that is done again; returns what was lost."""
+        progress = self.progress
+        step_ns = max(1, int(self._step_ns / progress.speed))
+        into_ns = min(progress.place_ns, progress.interval_ns) % step_ns
+        return progress.lose_latest(int(into_ns * self._redo_share))

@@ -1,0 +1,58 @@
+"""Counts what happens to a run, and notices when nothing comes of it. Knows counts; books no time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from simulator.engine.outcome import Failure
+from simulator.failures.stream import Strike
+from simulator.policies.policy import Recovery
+from simulator.units import to_s
+
+PATIENCE = 10_000  # losses in a row after which no more work stands than before: it never will
+
+
+class Tally:
+    """Losses by cause and by tier; the first `record` of them in full."""
+
+    __slots__ = ("_best_ns", "_in_vain", "_record", "causes", "failures", "joins", "planned", "tiers", "unplanned")
+
+    def __init__(self, record: int) -> None:
+        self.unplanned, self.planned, self.joins = 0, 0, 0
+        self.tiers: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter()
+        self.failures: list[Failure] = []
+        self._record, self._best_ns, self._in_vain = record, -1, 0
+
+    def count(self, strike: Strike, recovery: Recovery) -> None:
+        cause = strike.cause
+        if cause.planned:
+            self.planned += 1
+        else:
+            self.unplanned += 1
+        self.causes[cause.name] += 1
+        self.tiers[recovery.tier] += 1
+
+    def note(self, strike: Strike, nodes: Sequence[int], recovery: Recovery, detect_ns: int, lost_ns: int) -> None:
+        """Keep the loss in full while there is room for it."""
+        if len(self.failures) < self._record:
+            self.failures.append(
+                Failure(
+                    to_s(strike.time_ns),
+                    strike.cause.name,
+                    tuple(nodes),
+                    recovery.tier,
+                    to_s(detect_ns),
+                    to_s(recovery.pause_ns),
+                    to_s(lost_ns),
+                )
+            )
+
+    def in_vain(self, work_ns: int) -> bool:
+        """Told after each loss how much work still stands: whether it has not grown for too long."""
+        if work_ns > self._best_ns:
+            self._best_ns, self._in_vain = work_ns, 0
+        else:
+            self._in_vain += 1
+        return self._in_vain >= PATIENCE
