@@ -1,7 +1,9 @@
 """One simulated run: a job that works, is struck, recovers and goes on, from event to event.
 
-    RUN ─strike→ DETECT ─known→ WAIT (too few nodes) ─enough→ RECOVER ─pause over→ RUN ─work done→ FINAL ─→ end
+    RUN ─strike→ RECOVER ─pause over→ RUN ─work done→ FINAL ─→ end
+           └→ DETECT ─known→ WAIT ─enough nodes→ RECOVER
 
+RECOVER begins with the time until the loss is known, unless too few nodes are left: then that is DETECT.
 Knows phases and books their time. What to do about a loss is the policy's business, when it strikes the stream's.
 """
 
@@ -41,17 +43,10 @@ _ACCOUNT = {
 }
 
 
-class What(enum.IntEnum):
-    """Kinds of events. The value orders those of one instant: what is over ends before the next thing strikes."""
+# Kinds of events. The value orders those of one instant: what is over ends before the next thing strikes.
+_PHASE_OVER, _COME_BACK, _FAST_AGAIN, _STRIKE, _LIMIT = range(5)
 
-    PHASE_OVER = 0
-    COME_BACK = 1
-    FAST_AGAIN = 2
-    STRIKE = 3
-    LIMIT = 4
-
-
-Event = tuple[What, int, Strike | None]
+Event = tuple[int, int, Strike | None]
 _DETECTED_LATE = frozenset({"hang", "partition"})
 
 
@@ -77,12 +72,12 @@ class Job:
         work_h = scenario.job.work_h
         self._target_ns = NEVER_NS if work_h is None else to_ns(work_h * S_PER_H)
         self._limit_ns, self._at_end = scenario.limit_ns, scenario.commit.at_end
-        self._phase, self._version, self._until_ns, self._pause_ns = Phase.RUN, 0, 0, 0
+        self._phase, self._version, self._known_ns, self._pause_ns = Phase.RUN, 0, 0, 0
         self._ending: Ending | None = None
 
     def run(self) -> Outcome:
         """Simulate until the work is done, the time is over, or it is plain that neither will happen."""
-        self.kernel.plan(self._limit_ns, What.LIMIT, (What.LIMIT, 0, None))
+        self.kernel.plan(self._limit_ns, _LIMIT, (_LIMIT, 0, None))
         self._plan_strike()
         self._go(0)
         while self._ending is None:
@@ -108,15 +103,15 @@ class Job:
 
     def _handle(self, now_ns: int, event: Event) -> None:
         what, number, strike = event
-        if what is What.STRIKE and strike is not None:
+        if what == _STRIKE and strike is not None:
             self._plan_strike()
             self._struck(now_ns, strike)
-        elif what is What.COME_BACK:
+        elif what == _COME_BACK:
             self._came_back(now_ns, None if number < 0 else number)
-        elif what is What.PHASE_OVER:
+        elif what == _PHASE_OVER:
             if number == self._version:
                 self._phase_over(now_ns)
-        elif what is What.FAST_AGAIN and strike is not None:
+        elif what == _FAST_AGAIN and strike is not None:
             self._fast_again(now_ns, number, strike)
         else:
             self._settle(now_ns)
@@ -127,7 +122,7 @@ class Job:
     def _plan_strike(self) -> None:
         strike = next(self._strikes, None)
         if strike is not None and strike.time_ns < self._limit_ns:
-            self.kernel.plan(strike.time_ns, What.STRIKE, (What.STRIKE, 0, strike))
+            self.kernel.plan(strike.time_ns, _STRIKE, (_STRIKE, 0, strike))
 
     def _struck(self, now_ns: int, strike: Strike) -> None:
         cause = strike.cause
@@ -159,12 +154,13 @@ class Job:
         self.tally.count(strike, recovery)
         self.tally.note(strike, lost, recovery, detect_ns, lost_ns)
         self._pause_ns = max(self._pause_ns, recovery.pause_ns)
-        until_ns = now_ns + detect_ns
-        if self._phase is Phase.DETECT:
-            until_ns = max(until_ns, self._until_ns)
+        self._known_ns = max(self._known_ns, now_ns + detect_ns)
         if self.tally.in_vain(self._progress.work_ns):
             self._ending = "no_progress"
-        self._enter(Phase.DETECT, until_ns)
+        if len(self.fleet.active) >= self.policy.needed:
+            self._enter(Phase.RECOVER, self._known_ns + self._pause_ns)
+        else:
+            self._enter(Phase.DETECT, self._known_ns)
 
     def _plan_return(self, now_ns: int, nodes: Sequence[int], strike: Strike) -> None:
         """A machine is repaired or replaced, whichever is sooner; a process on a healthy one is started again."""
@@ -175,14 +171,14 @@ class Job:
             away_ns += self.policy.respawn_ns
         for node in nodes:
             self._returns += 1
-            self.kernel.plan(now_ns + away_ns, What.COME_BACK, (What.COME_BACK, node, None))
+            self.kernel.plan(now_ns + away_ns, _COME_BACK, (_COME_BACK, node, None))
 
     def _slowed(self, now_ns: int, nodes: list[int], strike: Strike) -> None:
         self._settle(now_ns)
         lasts_ns = min(strike.repair_ns or 0, self._slow_ns)
         for node in nodes:
             self._pace.slow[node] = strike.cause.factor
-            self.kernel.plan(now_ns + lasts_ns, What.FAST_AGAIN, (What.FAST_AGAIN, node, strike))
+            self.kernel.plan(now_ns + lasts_ns, _FAST_AGAIN, (_FAST_AGAIN, node, strike))
         self._replan(now_ns)
 
     def _fast_again(self, now_ns: int, node: int, strike: Strike) -> None:
@@ -230,10 +226,10 @@ class Job:
     # Phases.
 
     def _enter(self, phase: Phase, until_ns: int) -> None:
-        self._phase, self._until_ns = phase, until_ns
+        self._phase = phase
         self._version += 1
         if until_ns < NEVER_NS:
-            self.kernel.plan(until_ns, What.PHASE_OVER, (What.PHASE_OVER, self._version, None))
+            self.kernel.plan(until_ns, _PHASE_OVER, (_PHASE_OVER, self._version, None))
 
     def _phase_over(self, now_ns: int) -> None:
         self._settle(now_ns)
@@ -278,8 +274,10 @@ class Job:
         """Book the time until now to what it was spent on."""
         if self._phase is Phase.RUN:
             self._progress.run_until(now_ns)
-        else:
-            self.ledger.book(_ACCOUNT[self._phase], now_ns)
+            return
+        if self.ledger.closed_ns < self._known_ns:
+            self.ledger.book(Account.DETECTION, min(now_ns, self._known_ns))
+        self.ledger.book(_ACCOUNT[self._phase], now_ns)
 
     def _roll_back(self, recovery: Recovery, now_ns: int) -> int:
         if recovery.rollback is Rollback.NOTHING:

@@ -7,15 +7,15 @@ tell, so nothing is stepped through. Knows cycles and marks; knows no failures.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from simulator.engine.ledger import Account, Ledger
 
 NEVER_NS = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """A commit: what it holds, and from when on it can be restored."""
 
     work_ns: int

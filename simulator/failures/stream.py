@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from simulator.units import NS_PER_S
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_AT_ONCE = 20_000  # strikes drawn at once: bounds memory whatever the rates
+_FIRST, _MOST = 128, 20_000  # strikes drawn at once, more each time: little for short runs, and memory is bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,7 @@ class Site:
         return range(unit * self.per_rack, min(self.nodes, (unit + 1) * self.per_rack))
 
 
-@dataclass(frozen=True, slots=True)
-class Strike:
+class Strike(msgspec.Struct, frozen=True, gc=False):
     """One failure: when, whom, why, and how long the nodes are away (0: back at once; None: until something joins)."""
 
     time_ns: int
@@ -73,12 +73,12 @@ class Stream:
         self._sources = [_Source(cause, site.units(cause), rates.factor, weights, rng) for cause in rates.causes]
 
     def __iter__(self) -> Iterator[Strike]:
-        start_s = 0.0
-        window_s = min(self._limit_s, _AT_ONCE / max(1e-300, sum(source.per_s for source in self._sources)))
+        start_s, count = 0.0, float(_FIRST)
+        per_s = max(1e-300, sum(source.per_s for source in self._sources))
         while self._sources and start_s < self._limit_s:
-            end_s = min(start_s + window_s, self._limit_s)
+            end_s = min(start_s + count / per_s, self._limit_s)
             yield from self._window(start_s, end_s)
-            start_s = end_s
+            start_s, count = end_s, min(count * 4, _MOST)
 
     def _window(self, start_s: float, end_s: float) -> Iterator[Strike]:
         drawn = [source.draw(start_s, end_s) for source in self._sources]

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from simulator.engine.fleet import Fleet
 from simulator.scenario import Scenario
 
@@ -23,8 +25,7 @@ class Rollback(enum.IntEnum):
     DISK = 3  # the newest commit on disk
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """Nodes at work that were just lost; the fleet has dropped them already.
 
     `gone`: their memory is lost, too. `corrupt`: nobody's state can be trusted.
@@ -35,8 +36,7 @@ class Hit:
     corrupt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(msgspec.Struct, frozen=True, gc=False):
     """How training goes on: `pause_ns` from when the loss is known and enough nodes are there. `tier` names it."""
 
     tier: str
