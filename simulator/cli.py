@@ -24,9 +24,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--replicas", type=click.IntRange(1), help="Exactly so many runs; else until the interval is narrow.")
 @click.option("--cores", "count", type=click.IntRange(1), help="Processes; all cores when not given.")
 @click.option("--json", "out", type=_FILE, metavar="OUT", help="Write the result, for `report`.")
-def simulate(
-    config: Path, policies: tuple[str, ...], everyone: bool, out: Path | None, **numbers: int | None
-) -> None:
+def simulate(config: Path, policies: tuple[str, ...], everyone: bool, out: Path | None, **numbers: int | None) -> None:
     """Simulate what failures cost the job in CONFIG (YAML)."""
     from simulator.experiments.compare import compare, must_progress
     from simulator.experiments.montecarlo import cores
@@ -98,7 +96,9 @@ def schedule() -> None:
 @click.option("--out", type=_FILE, required=True, help="The fault schedule (YAML).")
 @click.option("--hours", type=click.FloatRange(0, min_open=True), required=True, help="Length.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, help="Times are multiplied by this.")
+@click.option(
+    "--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, help="Times are multiplied by this."
+)
 def generate_schedule(config: Path, out: Path, hours: float, seed: int, time_factor: float) -> None:
     """Draw failures at the rates in CONFIG (YAML)."""
     from simulator.files import load_case
@@ -115,7 +115,9 @@ def generate_schedule(config: Path, out: Path, hours: float, seed: int, time_fac
 @click.argument("trace", type=_FILE)
 @click.option("--format", "kind", help="auto, add-remove, parcae, infinitehbd, counts or intervals.", default="auto")
 @click.option("--out", type=_FILE, required=True, help="The fault schedule (YAML).")
-@click.option("--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, help="Times are multiplied by this.")
+@click.option(
+    "--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, help="Times are multiplied by this."
+)
 @click.option("--sort", is_flag=True, help="Put rows in order of time first.")
 def convert_schedule(trace: Path, kind: str, out: Path, time_factor: float, sort: bool) -> None:
     """Turn a TRACE of others into a fault schedule."""
@@ -144,7 +146,9 @@ def show_schedule(trace: Path, kind: str, sort: bool) -> None:
 @click.command()
 @click.argument("source", type=_FILE, metavar="RUN_OR_SIM")
 @click.option("--out", type=_FILE, help="Folder; RUN/report or SIM.report when not given.")
-@click.option("--replicas", type=click.IntRange(2), default=12, show_default=True, help="Runs for each point of a curve.")
+@click.option(
+    "--replicas", type=click.IntRange(2), default=12, show_default=True, help="Runs for each point of a curve."
+)
 def report(source: Path, out: Path | None, replicas: int) -> None:
     """Write an HTML page and figures of a run folder, or of what `simulate --json` wrote."""
     from simulator.reports.page import write_report
@@ -173,9 +177,9 @@ def calibrate(runs: tuple[Path, ...], out: Path | None) -> None:
 
 def show_prediction(run: Path, costs: Path | None) -> None:
     """Print what the simulator predicts for a recorded live run, against what was measured: part of `replay`."""
+    from simulator.costs.calibrate import LiveCosts, calibrated
     from simulator.experiments.predict import predict
     from simulator.files import read_yaml
-    from simulator.costs.calibrate import LiveCosts, calibrated
     from simulator.live import read_live
     from simulator.views.prediction_view import prediction_view
 

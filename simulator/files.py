@@ -86,7 +86,9 @@ def at_key(path: Path, key: str) -> str:
 
 def write_simulation(path: Path, simulation: Simulation) -> None:
     """Write results as JSON. Raises ConfigError."""
-    write_text(path, msgspec.json.format(msgspec.json.encode(simulation, order="deterministic"), indent=2).decode() + "\n")
+    write_text(
+        path, msgspec.json.format(msgspec.json.encode(simulation, order="deterministic"), indent=2).decode() + "\n"
+    )
 
 
 def read_simulation(path: Path) -> Simulation:

@@ -107,6 +107,7 @@ class Costs(Section, frozen=True):
     refill_s: Quantity = 0.5  # pause at a step boundary when a node comes in or leaves in good order
     process_start_s: Quantity = 15.0  # until a process that was started again is ready to join
     redo_share: Quantity = 1.0  # of the current step, what is done again after a recovery in place
+    kept_share: Quantity = 0.0  # of a step, what survivors have computed and need not do again
     elastic_reset_s: Quantity = 20.0  # stock elastic Horovod: new rendezvous, objects broadcast
     warm_restart_s: Quantity = 30.0  # processes started again, state from host memory
     peer_restore_s: Quantity = 60.0  # state fetched from the memory of other machines

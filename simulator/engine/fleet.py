@@ -45,7 +45,7 @@ class Fleet:
 
     def take(self, count: int) -> list[int]:
         """At most `count` spares, those that wait longest first, come to work."""
-        taken = []
+        taken: list[int] = []
         while len(taken) < count and self.spares:
             node = next(iter(self.spares))
             del self.spares[node]

@@ -44,7 +44,7 @@ _ACCOUNT = {
 
 
 # Kinds of events. The value orders those of one instant: what is over ends before the next thing strikes.
-_PHASE_OVER, _COME_BACK, _FAST_AGAIN, _STRIKE, _LIMIT = range(5)
+_PHASE_OVER, _COME_BACK, _FAST_AGAIN, _SWITCH, _STRIKE, _LIMIT = range(6)
 
 Event = tuple[int, int, Strike | None]
 _DETECTED_LATE = frozenset({"hang", "partition"})
@@ -111,6 +111,8 @@ class Job:
         elif what == _PHASE_OVER:
             if number == self._version:
                 self._phase_over(now_ns)
+        elif what == _SWITCH:
+            self._switch(now_ns)
         elif what == _FAST_AGAIN and strike is not None:
             self._fast_again(now_ns, number, strike)
         else:
@@ -150,9 +152,15 @@ class Job:
             detect_ns = self._hang_ns if cause.effect in _DETECTED_LATE else self._kill_ns
             detect_ns = 0 if cause.effect == "false_alarm" else detect_ns
             recovery = self.policy.hit(Hit(lost, cause.host_lost, cause.effect == "corrupt"))
+        place_ns = self._pace.place_ns()
         lost_ns = self._roll_back(recovery, now_ns)
         self.tally.count(strike, recovery)
         self.tally.note(strike, lost, recovery, detect_ns, lost_ns)
+        if recovery.overlap_ns and self._phase is Phase.RUN and len(self.fleet.active) >= self.policy.needed:
+            self._pace.carry_on(place_ns)
+            self.kernel.plan(now_ns + recovery.overlap_ns, _SWITCH, (_SWITCH, 0, None))
+            self._plan_done(now_ns)
+            return
         self._pause_ns = max(self._pause_ns, recovery.pause_ns)
         self._known_ns = max(self._known_ns, now_ns + detect_ns)
         if self.tally.in_vain(self._progress.work_ns):
@@ -195,6 +203,13 @@ class Job:
             self._pause_ns = max(self._pause_ns, recovery.pause_ns)
             self._known(now_ns)
         else:
+            self._replan(now_ns)
+
+    def _switch(self, now_ns: int) -> None:
+        """A restart that was prepared while training went on: the step in hand is lost, and the new pace holds."""
+        if self._phase is Phase.RUN:
+            self._settle(now_ns)
+            self._pace.lose_step()
             self._replan(now_ns)
 
     # Who comes.
@@ -241,6 +256,8 @@ class Job:
                 self._pause_ns = 0
                 if not self._let_in(now_ns):
                     self._go(now_ns)
+            case Phase.RUN if self._progress.work_ns < self._target_ns:
+                self._plan_done(now_ns)  # a commit out of turn came between
             case Phase.RUN if self._at_end:
                 self._enter(Phase.FINAL, now_ns + self._progress.stall_ns)
             case _:
@@ -263,9 +280,11 @@ class Job:
 
     def _replan(self, now_ns: int) -> None:
         """Training runs at a new speed: say when the work will be done."""
-        if self._phase is not Phase.RUN:
-            return
-        self._pace.set()
+        if self._phase is Phase.RUN:
+            self._pace.set()
+            self._plan_done(now_ns)
+
+    def _plan_done(self, now_ns: int) -> None:
         left_ns = self._target_ns - self._progress.work_ns
         done_ns = now_ns + self._progress.wall_for(left_ns) if self._target_ns < NEVER_NS else NEVER_NS
         self._enter(Phase.RUN, min(done_ns, NEVER_NS))

@@ -26,6 +26,7 @@ class Pace:
         self._policy, self._fleet = policy, fleet
         self._step_ns = scenario.costs.ns("step_s")
         self._redo_share = value_of(scenario.costs.redo_share)
+        self._kept_share = value_of(scenario.costs.kept_share)
         commit = scenario.commit
         self._every_steps = None if policy.copies else commit.every_steps
         disk_ns = NEVER_NS if scenario.interval_s is None else to_ns(scenario.interval_s)
@@ -52,9 +53,30 @@ class Pace:
             interval_ns = int(self._every_steps * self._step_ns / speed)
         self.progress.set_pace(speed, interval_ns)
 
+    def into_step_ns(self) -> int:
+        """How long the current step has been going on."""
+        return self.place_ns() % self._one_step_ns()
+
+    def place_ns(self) -> int:
+        """Time at work since the last commit was due."""
+        return min(self.progress.place_ns, self.progress.interval_ns)
+
+    def carry_on(self, place_ns: int) -> None:
+        """After a rollback at `place_ns` of the cycle: the step in hand goes on, and a commit follows it.
+
+        The commits after that one come when they would have come.
+        """
+        step_ns = self._one_step_ns()
+        into_ns = place_ns % step_ns
+        self.progress.keep(into_ns, step_ns - into_ns, place_ns - into_ns + step_ns)
+
+    def _one_step_ns(self) -> int:
+        return max(1, int(self._step_ns / self.progress.speed))
+
     def lose_step(self) -> int:
-        """The current step was in vain, or the share of it that is done again; returns what was lost."""
-        progress = self.progress
-        step_ns = max(1, int(self._step_ns / progress.speed))
-        into_ns = min(progress.place_ns, progress.interval_ns) % step_ns
-        return progress.lose_latest(int(into_ns * self._redo_share))
+        """The current step was in vain, or the share of it that is done again; returns what was lost.
+
+        Of the time since the step began, `redo_share` less `kept_share` of a whole step.
+        """
+        kept_ns = self._one_step_ns() * self._kept_share
+        return self.progress.lose_latest(max(0, int(self.into_step_ns() * self._redo_share - kept_ns)))

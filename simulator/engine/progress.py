@@ -52,17 +52,18 @@ class Commits:
 class Progress:
     """Work done (nanoseconds at nominal speed) and the place in the cycle of work and commit."""
 
-    __slots__ = ("_count", "interval_ns", "ledger", "place_ns", "speed", "stall_ns", "tiers", "work_ns")
+    __slots__ = ("_count", "_extra_ns", "interval_ns", "ledger", "place_ns", "speed", "stall_ns", "tiers", "work_ns")
 
     def __init__(self, ledger: Ledger, interval_ns: int, stall_ns: int, tiers: tuple[Commits, ...]) -> None:
         self.ledger, self.tiers = ledger, tiers
         self.interval_ns, self.stall_ns = interval_ns, stall_ns
         self.work_ns, self.place_ns, self.speed, self._count = 0, 0, 1.0, 0
+        self._extra_ns: int | None = None  # after a commit out of turn the cycle goes on here
 
     def set_pace(self, speed: float, interval_ns: int) -> None:
         """Go on at `speed` (1: nominal) and commit after every `interval_ns` of work."""
         if interval_ns != self.interval_ns:
-            self.place_ns = min(self.place_ns, interval_ns)
+            self.place_ns = self.place_ns * interval_ns // self.interval_ns
         self.speed, self.interval_ns = speed, interval_ns
 
     def wall_for(self, work_ns: int) -> int:
@@ -83,6 +84,12 @@ class Progress:
         if wall_ns == 0:
             return
         cycle_ns = interval_ns + self.stall_ns
+        if self._extra_ns is not None and self.place_ns + wall_ns >= cycle_ns:
+            extra_ns, self._extra_ns = self._extra_ns, None
+            self.run_until(ledger.closed_ns + cycle_ns - self.place_ns)
+            self.place_ns = extra_ns
+            self.run_until(now_ns)
+            return
         before_ns = min(self.place_ns, interval_ns)
         cycles, place_ns = divmod(self.place_ns + wall_ns, cycle_ns)
         in_cycle_ns = min(place_ns, interval_ns)
@@ -122,14 +129,25 @@ class Progress:
         mark = self.tiers[tier].newest(now_ns)
         lost_ns = self.ledger[Account.USEFUL] - mark.useful_ns
         self.ledger.move(Account.USEFUL, Account.REDONE, lost_ns)
-        self.work_ns, self.place_ns = mark.work_ns, 0
+        self.work_ns, self.place_ns, self._extra_ns = mark.work_ns, 0, None
         for other in self.tiers:
             other.back_to(mark)
         return lost_ns
 
+    def keep(self, kept_ns: int, next_ns: int, then_ns: int) -> None:
+        """Of what was just rolled back, the last `kept_ns` stand after all; a commit comes in `next_ns`.
+
+        It comes out of turn: after it the cycle goes on at its place `then_ns`.
+        """
+        kept_ns = min(kept_ns, self.ledger[Account.REDONE])
+        self.ledger.move(Account.REDONE, Account.USEFUL, kept_ns)
+        self.work_ns += int(kept_ns * self.speed)
+        self.place_ns = max(0, self.interval_ns - next_ns)
+        self._extra_ns = then_ns % self.interval_ns
+
     def lose_latest(self, lost_ns: int) -> int:
         """The last `lost_ns` of useful time were in vain, at most what is not committed; returns what was lost."""
-        lost_ns = min(lost_ns, min(self.place_ns, self.interval_ns))
+        lost_ns = min(lost_ns, self.place_ns, self.interval_ns)
         self.ledger.move(Account.USEFUL, Account.REDONE, lost_ns)
         self.work_ns -= lost_ns if self.speed == 1.0 else int(lost_ns * self.speed)
         self.place_ns = min(self.place_ns, self.interval_ns) - lost_ns if lost_ns else self.place_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -21,12 +22,17 @@ def with_policy(case: Case, policy: str) -> Case:
 
 
 def compare(
-    case: Case, policies: Sequence[str], workers: Cores, *, runs: int | None = None, told: Told = lambda name, n, m: None
+    case: Case,
+    policies: Sequence[str],
+    workers: Cores,
+    *,
+    runs: int | None = None,
+    told: Told = lambda name, n, m: None,
 ) -> Iterator[Study]:
     """A study of each policy, in the order given."""
     for policy in policies:
         one = with_policy(case, policy)
-        yield study(one, workers, runs=runs, told=lambda done, most, name=policy: told(name, done, most))
+        yield study(one, workers, runs=runs, told=partial(told, policy))
 
 
 def must_progress(study: Study, source: str) -> None:

@@ -63,7 +63,12 @@ def job_mtbf_s(scenario: Scenario) -> float:
 
 
 def make_plan(
-    case: Case, workers: Cores, *, runs: int, budget: float | None = None, told: Callable[[str], None] = lambda what: None
+    case: Case,
+    workers: Cores,
+    *,
+    runs: int,
+    budget: float | None = None,
+    told: Callable[[str], None] = lambda what: None,
 ) -> Plan:
     """Vary one thing after the other. With a `budget` what costs more is left out while anything costs less."""
     curves = []
@@ -95,7 +100,9 @@ def interval_curve(case: Case, workers: Cores, runs: int) -> Curve:
     return Curve("commit interval", "s", tuple(points), max(points, key=lambda point: point.worth))
 
 
-def rate_curve(case: Case, policies: Sequence[str], workers: Cores, runs: int) -> dict[str, list[tuple[float, Estimate]]]:
+def rate_curve(
+    case: Case, policies: Sequence[str], workers: Cores, runs: int
+) -> dict[str, list[tuple[float, Estimate]]]:
     """Effective time of each policy against the failure rate, as a multiple of the scenario's own."""
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for policy in policies:

@@ -108,8 +108,6 @@ def _check(fault: Fault, key: str, machines: int, source: str) -> None:
         raise refuse("kind", f"{fault.kind} cannot be simulated; known: {', '.join(_EFFECTS)}")
     target = fault.target
     if target is not None and target.worker is not None and target.worker >= machines:
-        raise refuse(
-            "target.worker", f"there is no worker {target.worker}; nodes and spares are 0 to {machines - 1}"
-        )
+        raise refuse("target.worker", f"there is no worker {target.worker}; nodes and spares are 0 to {machines - 1}")
     if target is not None and (target.host is not None or target.rack is not None):
         raise refuse("target", "simulated nodes have numbers; name a worker, a role or random")

@@ -160,4 +160,3 @@ def _lemon_weights(nodes: int, lemons: Lemons | None, rng: np.random.Generator) 
     weights = np.ones(nodes)
     weights[rng.choice(nodes, round(nodes * lemons.share), replace=False)] = lemons.factor
     return weights
-

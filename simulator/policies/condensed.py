@@ -39,7 +39,7 @@ def condense(
         groups.append(Group(stage, names[0], tuple(names[1:])))
         wanted.append(goal.members[stage] - (len(members) - len(kept)))
         living += [name for name, node in zip(names, kept, strict=True) if node not in lost]
-    waiting = []
+    waiting: list[WorkerId] = []
     for node in spares:
         if len(waiting) > room * len(stages):
             break

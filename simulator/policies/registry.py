@@ -9,7 +9,7 @@ from simulator.policies.in_place import ReconfigureInPlace, RedundantComputation
 from simulator.policies.parameter_server import ParameterServer
 from simulator.policies.peer_replication import PeerReplication
 from simulator.policies.policy import Policy, World
-from simulator.policies.restart import RestartFromDisk, RestartFromHostMemory, StockElasticHorovod, Torchrun
+from simulator.policies.restart import OverlappedRestart, RestartFromDisk, RestartFromHostMemory, StockElasticHorovod, Torchrun
 from simulator.policies.toolkit import Toolkit
 
 Maker = Callable[[World], Policy]
@@ -18,6 +18,7 @@ _POLICIES: dict[str, Maker] = {
     "toolkit": Toolkit,
     "restart_disk": RestartFromDisk,
     "restart_memory": RestartFromHostMemory,
+    "restart_overlapped": OverlappedRestart,
     "elastic_horovod": StockElasticHorovod,
     "torchrun": Torchrun,
     "peer_replication": PeerReplication,

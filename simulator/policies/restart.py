@@ -96,6 +96,21 @@ class Torchrun(RestartFromDisk):
         return self._pause_ns if listed_s is None else to_ns(listed_s)
 
 
+class OverlappedRestart(Torchrun):
+    """A restart that is prepared while the survivors train on from the newest commit.
+
+    This is how the simulator published with Oobleck (SOSP 2023) counts Varuna: steps that end before the rendezvous does
+    are counted, so that a loss costs the rollback, one commit and a step, not the restart.
+    """
+
+    tier = "restart, overlapped"
+
+    def hit(self, hit: Hit) -> Recovery:
+        overlap_ns = self._restart_ns()
+        self.fleet.fill()
+        return Recovery(self.tier, overlap_ns, Rollback.DISK, overlap_ns)
+
+
 class StockElasticHorovod(Torchrun):
     """Horovod's own elastic mode: survivors throw away what `state.commit()` did not keep, and meet again.
 

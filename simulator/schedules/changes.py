@@ -42,7 +42,8 @@ def checked(present: Sequence[str], changes: Sequence[Change], source: str) -> C
     if not changes:
         raise ConfigError("is empty: there is no row in it", source=source)
     here, start = dict.fromkeys(present), dict.fromkeys(present)
-    last_s, kept = 0.0, []
+    last_s = 0.0
+    kept: list[Change] = []
     for change in changes:
         _check_time(change, last_s, source)
         last_s = change.time_s

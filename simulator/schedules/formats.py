@@ -50,7 +50,9 @@ def parcae(text: str, source: str) -> Rows:
         try:
             time_ms, what, rest = msgspec.json.decode(content, type=tuple[float, str, _Nodes])
         except msgspec.DecodeError as error:
-            raise ConfigError(f"expected [milliseconds, operation, {{nodes}}]: {error}", source=source, line=line) from error
+            raise ConfigError(
+                f"expected [milliseconds, operation, {{nodes}}]: {error}", source=source, line=line
+            ) from error
         if what not in ("add", "remove", "no-op"):
             raise ConfigError(f"operation is {what!r}, not add, remove or no-op", source=source, line=line)
         changes += [Change(time_ms / 1000, node, what == "add", line) for node in rest.nodes if what != "no-op"]

@@ -41,8 +41,7 @@ def _sorted_rows(text: str) -> str:
     """Rows by their first cells: numbers by value, dates and times as text."""
 
     def key(line: str) -> tuple[float, str]:
-        first = line.split(",")[0].strip()
+        first = line.split(",", maxsplit=1)[0].strip()
         return (float(first), "") if first.isdigit() else (0.0, ",".join(line.split(",")[:2]))
 
     return "\n".join(sorted((line for line in text.splitlines() if line.strip()), key=key))
-

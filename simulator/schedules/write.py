@@ -92,6 +92,5 @@ def _plain(fault: Fault) -> dict[str, object]:
     for key in ("at", "target"):
         inner = kept.get(key)
         if isinstance(inner, dict):
-            kept[key] = {name: value for name, value in inner.items() if value not in (None, False)}
+            kept[key] = {name: value for name, value in inner.items() if value is not None and value is not False}
     return kept
-

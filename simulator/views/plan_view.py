@@ -18,7 +18,9 @@ def plan_view(plan: Plan, width: int) -> RenderableType:
     for curve in plan.curves:
         parts += [_curve(curve, width), Text()]
     last = plan.curves[-1].best
-    parts.append(Text(f" then {percent(last.effective)} of the time is effective; cost {money(last.cost)}", "bright_black"))
+    parts.append(
+        Text(f" then {percent(last.effective)} of the time is effective; cost {money(last.cost)}", "bright_black")
+    )
     return Group(*parts)
 
 

@@ -33,7 +33,8 @@ def head(scenario: Scenario) -> Text:
             if hours is not None]  # fmt: skip
     title = scenario.title or "simulation"
     return Text.assemble(
-        (f" {title}", "bold"), (f"   {cluster.nodes:,} nodes{spares}, {gpus:,} GPUs, {' or '.join(long)}", "bright_black")
+        (f" {title}", "bold"),
+        (f"   {cluster.nodes:,} nodes{spares}, {gpus:,} GPUs, {' or '.join(long)}", "bright_black"),
     )
 
 
