@@ -18,7 +18,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: setup demo test lint bench bench-recovery bench-overhead soak clean help
+.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-sim soak clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
 	@:
@@ -52,6 +52,9 @@ bench-recovery: setup  ## Time from a kill to the next step
 
 bench-overhead: setup  ## What fault tolerance costs while nothing fails
 	@$(BIN)/python benchmarks/overhead.py
+
+bench-sim: setup  ## Speed of the simulator, and the published figures it must give
+	@$(BIN)/python benchmarks/simulation.py
 
 soak: setup  ## Many kills in a row; KILLS=200
 	@$(BIN)/python benchmarks/soak.py --kills $(KILLS)

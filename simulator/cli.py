@@ -21,7 +21,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--policy", "policies", multiple=True, help="Another policy than the file's; several are compared.")
 @click.option("--compare", "everyone", is_flag=True, help="Compare all policies.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of the failures.")
-@click.option("--replicas", type=click.IntRange(1), help="Exactly so many runs; else until the interval is narrow.")
+@click.option("--replicas", type=click.IntRange(2), help="Exactly so many runs; else until the interval is narrow.")
 @click.option("--cores", "count", type=click.IntRange(1), help="Processes; all cores when not given.")
 @click.option("--json", "out", type=_FILE, metavar="OUT", help="Write the result, for `report`.")
 def simulate(config: Path, policies: tuple[str, ...], everyone: bool, out: Path | None, **numbers: int | None) -> None:

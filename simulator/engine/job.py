@@ -1,25 +1,21 @@
 """One simulated run: a job that works, is struck, recovers and goes on, from event to event.
 
-    RUN ─strike→ RECOVER ─pause over→ RUN ─work done→ FINAL ─→ end
-           └→ DETECT ─known→ WAIT ─enough nodes→ RECOVER
-
-RECOVER begins with the time until the loss is known, unless too few nodes are left: then that is DETECT.
-Knows phases and books their time. What to do about a loss is the policy's business, when it strikes the stream's.
+Knows what follows what. What to do about a loss is the policy's business, when it strikes the stream's, and where time
+is booked that of `phases`.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
 
 from simulator.costs.quantity import value_of
 from simulator.engine.fleet import Fleet
-from simulator.engine.kernel import Kernel
+from simulator.engine.kernel import NEVER_NS, Kernel
 from simulator.engine.ledger import Account, Ledger
 from simulator.engine.outcome import Ending, Outcome
 from simulator.engine.pace import Pace
-from simulator.engine.progress import NEVER_NS
-from simulator.engine.tally import Tally
+from simulator.engine.phases import Phase, Phases
+from simulator.engine.tally import UNHEARD, Tally
 from simulator.failures.stream import Strike
 from simulator.policies.policy import Hit, Policy, Recovery, Rollback, World
 from simulator.policies.registry import Maker
@@ -27,24 +23,9 @@ from simulator.scenario import Scenario
 from simulator.units import S_PER_H, to_ns
 
 
-class Phase(enum.IntEnum):
-    RUN = 0
-    DETECT = 1
-    WAIT = 2
-    RECOVER = 3
-    FINAL = 4
-
-
-_ACCOUNT = {
-    Phase.DETECT: Account.DETECTION,
-    Phase.WAIT: Account.WAITING,
-    Phase.RECOVER: Account.RECOVERY,
-    Phase.FINAL: Account.COMMIT_STALL,
-}
-
-
 # Kinds of events. The value orders those of one instant: what is over ends before the next thing strikes.
-_PHASE_OVER, _COME_BACK, _FAST_AGAIN, _SWITCH, _STRIKE, _LIMIT = range(6)
+# Strikes come from their own stream, after everything else of their instant.
+_PHASE_OVER, _COME_BACK, _FAST_AGAIN, _SWITCH, _LIMIT = range(5)
 
 Event = tuple[int, int, Strike | None]
 _DETECTED_LATE = frozenset({"hang", "partition"})
@@ -72,19 +53,24 @@ class Job:
         work_h = scenario.job.work_h
         self._target_ns = NEVER_NS if work_h is None else to_ns(work_h * S_PER_H)
         self._limit_ns, self._at_end = scenario.limit_ns, scenario.commit.at_end
-        self._phase, self._version, self._known_ns, self._pause_ns = Phase.RUN, 0, 0, 0
+        self._phases = Phases(self._progress)
+        self._settle = self._phases.settle
+        self._pause_ns, self._unheard = 0, 0
         self._ending: Ending | None = None
 
     def run(self) -> Outcome:
         """Simulate until the work is done, the time is over, or it is plain that neither will happen."""
         self.kernel.plan(self._limit_ns, _LIMIT, (_LIMIT, 0, None))
-        self._plan_strike()
         self._go(0)
+        kernel, strike = self.kernel, next(self._strikes, None)
         while self._ending is None:
-            event = self.kernel.take()
-            if event is None:
-                break
-            self._handle(self.kernel.now_ns, event)
+            event = kernel.take(NEVER_NS if strike is None else strike.time_ns)
+            if event is not None:
+                self._handle(kernel.now_ns, event)
+            elif strike is not None:
+                kernel.go_to(strike.time_ns)
+                self._struck(strike.time_ns, strike)
+                strike = next(self._strikes, None)
         self.ledger.check()
         tally = self.tally
         return Outcome(
@@ -103,13 +89,10 @@ class Job:
 
     def _handle(self, now_ns: int, event: Event) -> None:
         what, number, strike = event
-        if what == _STRIKE and strike is not None:
-            self._plan_strike()
-            self._struck(now_ns, strike)
-        elif what == _COME_BACK:
+        if what == _COME_BACK:
             self._came_back(now_ns, None if number < 0 else number)
         elif what == _PHASE_OVER:
-            if number == self._version:
+            if number == self._phases.version:
                 self._phase_over(now_ns)
         elif what == _SWITCH:
             self._switch(now_ns)
@@ -121,11 +104,6 @@ class Job:
 
     # What strikes.
 
-    def _plan_strike(self) -> None:
-        strike = next(self._strikes, None)
-        if strike is not None and strike.time_ns < self._limit_ns:
-            self.kernel.plan(strike.time_ns, _STRIKE, (_STRIKE, 0, strike))
-
     def _struck(self, now_ns: int, strike: Strike) -> None:
         cause = strike.cause
         away = self.fleet.away
@@ -133,7 +111,10 @@ class Job:
         if not strike.nodes:  # somebody joins
             self._came_back(now_ns, None)
         elif not gone:
-            return
+            self._unheard += 1
+            if self._unheard > UNHEARD:
+                self._settle(now_ns)
+                self._ending = "no_progress"
         elif cause.effect == "slow":
             self._slowed(now_ns, gone, strike)
         else:
@@ -156,19 +137,19 @@ class Job:
         lost_ns = self._roll_back(recovery, now_ns)
         self.tally.count(strike, recovery)
         self.tally.note(strike, lost, recovery, detect_ns, lost_ns)
-        if recovery.overlap_ns and self._phase is Phase.RUN and len(self.fleet.active) >= self.policy.needed:
+        if recovery.overlap_ns and self._phases.now is Phase.RUN and len(self.fleet.active) >= self.policy.needed:
             self._pace.carry_on(place_ns)
             self.kernel.plan(now_ns + recovery.overlap_ns, _SWITCH, (_SWITCH, 0, None))
             self._plan_done(now_ns)
             return
         self._pause_ns = max(self._pause_ns, recovery.pause_ns)
-        self._known_ns = max(self._known_ns, now_ns + detect_ns)
+        self._phases.known_ns = max(self._phases.known_ns, now_ns + detect_ns)
         if self.tally.in_vain(self._progress.work_ns):
             self._ending = "no_progress"
         if len(self.fleet.active) >= self.policy.needed:
-            self._enter(Phase.RECOVER, self._known_ns + self._pause_ns)
+            self._enter(Phase.RECOVER, self._phases.known_ns + self._pause_ns)
         else:
-            self._enter(Phase.DETECT, self._known_ns)
+            self._enter(Phase.DETECT, self._phases.known_ns)
 
     def _plan_return(self, now_ns: int, nodes: Sequence[int], strike: Strike) -> None:
         """A machine is repaired or replaced, whichever is sooner; a process on a healthy one is started again."""
@@ -207,7 +188,7 @@ class Job:
 
     def _switch(self, now_ns: int) -> None:
         """A restart that was prepared while training went on: the step in hand is lost, and the new pace holds."""
-        if self._phase is Phase.RUN:
+        if self._phases.now is Phase.RUN:
             self._settle(now_ns)
             self._pace.lose_step()
             self._replan(now_ns)
@@ -218,9 +199,9 @@ class Job:
         self._returns -= 1
         if self.fleet.come_back(node) is None:
             return
-        if self._phase is Phase.RUN:
+        if self._phases.now is Phase.RUN:
             self._let_in(now_ns)
-        elif self._phase is Phase.WAIT:
+        elif self._phases.now is Phase.WAIT:
             self._settle(now_ns)
             self._known(now_ns)
 
@@ -241,14 +222,13 @@ class Job:
     # Phases.
 
     def _enter(self, phase: Phase, until_ns: int) -> None:
-        self._phase = phase
-        self._version += 1
+        version = self._phases.enter(phase)
         if until_ns < NEVER_NS:
-            self.kernel.plan(until_ns, _PHASE_OVER, (_PHASE_OVER, self._version, None))
+            self.kernel.plan(until_ns, _PHASE_OVER, (_PHASE_OVER, version, None))
 
     def _phase_over(self, now_ns: int) -> None:
         self._settle(now_ns)
-        match self._phase:
+        match self._phases.now:
             case Phase.DETECT:
                 self._known(now_ns)
             case Phase.RECOVER:
@@ -275,12 +255,13 @@ class Job:
                 self._ending = "starved"
 
     def _go(self, now_ns: int) -> None:
-        self._phase = Phase.RUN
+        self._phases.enter(Phase.RUN)
+        self._unheard = 0
         self._replan(now_ns)
 
     def _replan(self, now_ns: int) -> None:
         """Training runs at a new speed: say when the work will be done."""
-        if self._phase is Phase.RUN:
+        if self._phases.now is Phase.RUN:
             self._pace.set()
             self._plan_done(now_ns)
 
@@ -289,18 +270,9 @@ class Job:
         done_ns = now_ns + self._progress.wall_for(left_ns) if self._target_ns < NEVER_NS else NEVER_NS
         self._enter(Phase.RUN, min(done_ns, NEVER_NS))
 
-    def _settle(self, now_ns: int) -> None:
-        """Book the time until now to what it was spent on."""
-        if self._phase is Phase.RUN:
-            self._progress.run_until(now_ns)
-            return
-        if self.ledger.closed_ns < self._known_ns:
-            self.ledger.book(Account.DETECTION, min(now_ns, self._known_ns))
-        self.ledger.book(_ACCOUNT[self._phase], now_ns)
-
     def _roll_back(self, recovery: Recovery, now_ns: int) -> int:
         if recovery.rollback is Rollback.NOTHING:
             return 0
         if recovery.rollback is Rollback.STEP:
-            return self._pace.lose_step() if self._phase is Phase.RUN else 0
+            return self._pace.lose_step() if self._phases.now is Phase.RUN else 0
         return self._progress.roll_back(-1 if recovery.rollback is Rollback.DISK else 0, now_ns)

@@ -13,6 +13,8 @@ from ft_horovod.core.errors import InvalidTransition
 
 E = TypeVar("E")
 
+NEVER_NS = 1 << 62
+
 
 class Kernel(Generic[E]):
     """Holds what is planned and hands it out in order; `now_ns` is the time of what was handed out last."""
@@ -32,10 +34,16 @@ class Kernel(Generic[E]):
         self._planned += 1
         heappush(self._heap, (time_ns, rank, self._planned, event))
 
-    def take(self) -> E | None:
-        """Go to the next event; None when nothing is planned."""
-        if not self._heap:
+    def take(self, until_ns: int = NEVER_NS) -> E | None:
+        """Go to the next event; None when nothing is planned until then."""
+        heap = self._heap
+        if not heap or heap[0][0] > until_ns:
             return None
-        self.now_ns, _, _, event = heappop(self._heap)
+        self.now_ns, _, _, event = heappop(heap)
         self.handled += 1
         return event
+
+    def go_to(self, time_ns: int) -> None:
+        """Go on to what comes from elsewhere, in order of time, and is not planned here."""
+        self.now_ns = time_ns
+        self.handled += 1

@@ -9,8 +9,9 @@ import math
 
 from simulator.costs.quantity import value_of
 from simulator.engine.fleet import Fleet
+from simulator.engine.kernel import NEVER_NS
 from simulator.engine.ledger import Ledger
-from simulator.engine.progress import NEVER_NS, Commits, Progress
+from simulator.engine.progress import Commits, Progress
 from simulator.policies.policy import Policy
 from simulator.scenario import Scenario
 from simulator.units import to_ns

@@ -12,8 +12,6 @@ import msgspec
 
 from simulator.engine.ledger import Account, Ledger
 
-NEVER_NS = 1 << 62
-
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
     """A commit: what it holds, and from when on it can be restored."""

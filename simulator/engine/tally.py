@@ -11,6 +11,7 @@ from simulator.policies.policy import Recovery
 from simulator.units import to_s
 
 PATIENCE = 10_000  # losses in a row after which no more work stands than before: it never will
+UNHEARD = 200_000  # strikes in a row that found nobody left to strike, and no training in between
 
 
 class Tally:

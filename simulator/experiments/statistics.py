@@ -25,9 +25,9 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean of independent values and its interval by Student's t; one value alone has no known width."""
+    """The mean of independent values and its interval by Student's t. Raises ValueError for fewer than two values."""
+    if len(values) < 2:
+        raise ValueError("an interval needs two values")
     data = np.asarray(values, dtype=np.float64)
-    if len(data) < 2:
-        return Estimate(float(data.mean()), float("inf"))
     error = float(data.std(ddof=1)) / len(data) ** 0.5
     return Estimate(float(data.mean()), error * float(stats.t.ppf((1 + confidence) / 2, len(data) - 1)))

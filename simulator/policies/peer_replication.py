@@ -18,8 +18,8 @@ def holders(place: int, places: int, replicas: int, placement: str) -> tuple[int
     Gemini's mixed placement: groups of `replicas`; what is left over when they do not divide `places` forms a ring.
     """
     grouped = places // replicas * replicas
-    if placement == "group" and places % replicas:
-        grouped -= replicas
+    if places % replicas:
+        grouped = max(0, grouped - replicas)
     if placement == "group" and place < grouped:
         first = place // replicas * replicas
         others = [other for other in range(first, first + replicas) if other != place]

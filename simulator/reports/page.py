@@ -14,6 +14,7 @@ from ft_horovod.core.errors import ConfigError
 from simulator.closed_forms import daly_interval_s
 from simulator.costs.calibrate import calibrated
 from simulator.costs.quantity import value_of
+from simulator.experiments.compare import with_policy
 from simulator.experiments.montecarlo import Cores, cores
 from simulator.experiments.planner import interval_curve, job_mtbf_s, rate_curve
 from simulator.experiments.single import Case
@@ -90,25 +91,25 @@ def _simulated(result: Simulation, runs: int) -> Page:
     ]
     cluster = scenario.cluster
     subtitle = (
-        f"{cluster.nodes:,} nodes, {cluster.nodes * cluster.gpus_per_node:,} GPUs, {cluster.spares:,} spares; figures "
+        f"{cluster.nodes:,} nodes, {cluster.nodes * cluster.gpus_per_node:,} GPUs, {cluster.spares:,} spare; figures "
         f"are those of {best.policy}"
     )
     return Page(scenario.title or result.source, subtitle, facts, pictures)
 
 
 def _curves(case: Case, policies: Sequence[str], best: str, workers: Cores, runs: int) -> list[Picture]:
-    scenario = msgspec.structs.replace(case.scenario, policy=best)
-    chosen = msgspec.structs.replace(case, scenario=scenario)
+    scenario = case.scenario
     mtbf_s = job_mtbf_s(scenario)
     stall_s = value_of(scenario.commit.stall_s)
     rates = rate_curve(case, policies, workers, runs)
-    curve = interval_curve(chosen, workers, runs)
+    shown = dict.fromkeys((best, "restart_disk"))
+    curves = {policy: interval_curve(with_policy(case, policy), workers, runs) for policy in shown}
     daly_s = daly_interval_s(stall_s, mtbf_s) if stall_s else None
     return [
         Picture("rate", "Effective time against the failure rate", "Mean and 95 % interval, all rates scaled together.",
                 simulated.rate_figure(rates, S_PER_DAY / mtbf_s)),
         Picture("interval", "How often to commit", "Effective time against the commit interval, with its 95 % interval.",
-                simulated.interval_figure(curve, best, daly_s)),
+                simulated.interval_figure(curves, daly_s)),
     ]  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def _recorded(folder: Path, runs: int) -> Page:
     if run.failures:
         with cores() as workers:
             pictures += _at_other_rates(run, workers, runs)
-    subtitle = f"{run.workers} workers and {run.spares} spares, {run.steps:,} steps"
+    subtitle = f"{run.workers} workers, {run.spares} spare, {run.steps:,} steps"
     return Page(run.name, subtitle, recorded.facts(events, run), pictures)
 
 

@@ -20,7 +20,7 @@ from ft_horovod.core.trace import (
     WorkerStarted,
 )
 from simulator.live import LiveRun
-from simulator.reports.style import ACCOUNTS, FAINT, GRID, INK, PHASES, figure, time_axis
+from simulator.reports.style import ACCOUNTS, FAINT, GRID, INK, PHASES, figure, legend_above, time_axis
 
 _STARTING, _MEMBER, _SPARE = "#d7dbe0", "#2f9e6e", "#9fd3bd"
 
@@ -46,7 +46,7 @@ def workers_figure(events: Sequence[AnyEvent]) -> Figure:
     axes.set_yticks(list(row.values()), list(row), color=INK)
     names = (("starting", _STARTING), ("member", _MEMBER), ("spare", _SPARE), ("recovery", ACCOUNTS["recovery"][1]))
     handles = [Line2D([], [], marker="s", ls="", color=colour, label=name) for name, colour in names]
-    axes.legend(handles=handles, ncols=4, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=9, handletextpad=0.2)
+    legend_above(axes, 4, handles)
     return fig
 
 
@@ -90,7 +90,7 @@ def time_figure(run: LiveRun) -> Figure:
     axes.set_yticks([])
     axes.set_xlim(0, run.wall_s)
     axes.set_xlabel("seconds")
-    axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=9)
+    legend_above(axes, 3)
     return fig
 
 
@@ -112,7 +112,7 @@ def phases_figure(run: LiveRun) -> Figure:
     axes.set_xlabel("milliseconds")
     axes.grid(axis="x", color=GRID)
     if names:
-        axes.legend(ncols=6, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=9)
+        legend_above(axes, 6)
     else:
         axes.text(0.5, 0.5, "nothing failed", transform=axes.transAxes, ha="center", color=FAINT)
     return fig

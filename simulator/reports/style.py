@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 ACCOUNTS = {
     "useful": ("useful work", "#2f9e6e"),
@@ -25,7 +26,7 @@ PHASES = {
     "replan": ("replan", "#7d8794"),
     "restore": ("restore", "#3ba7c4"),
     "reinit": ("re-init", "#4c72b0"),
-    "redo": ("redo", "#2f9e6e"),
+    "redo": ("redo", "#d9534f"),
 }
 LINES = ("#2f9e6e", "#d9534f", "#4c72b0", "#e8a33d", "#9b5fc0", "#3ba7c4", "#7d8794", "#8c6d4f", "#c46ba0", "#1f3d5a")
 INK, FAINT, GRID = "#1d2733", "#7d8794", "#e6e9ed"
@@ -55,6 +56,19 @@ def figure(width: float = 10.5, height: float = 3.6) -> tuple[Figure, Axes]:
     axes.tick_params(length=0)
     axes.set_axisbelow(True)
     return fig, axes
+
+
+def legend_above(axes: Axes, columns: int, handles: list[Line2D] | None = None) -> None:
+    """A legend in a row above the axes."""
+    axes.legend(
+        handles=handles, ncols=columns, loc="lower left", bbox_to_anchor=(-0.01, 1.0), fontsize=9, frameon=False,
+        handletextpad=0.3, columnspacing=1.4, borderpad=0.2,
+    )  # fmt: skip
+
+
+def number(value: float) -> str:
+    """As 0.0123, 12.3 or 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def save(fig: Figure, path: Path) -> None:
