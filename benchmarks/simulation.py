@@ -61,7 +61,9 @@ def once(name: str, target: str) -> Timing:
         begun = time.perf_counter()
         outcome = run_once(case, 0)
         times.append(time.perf_counter() - begun)
-    return Timing(name, 1, min(times), sorted(times)[TRIES // 2], outcome.events, outcome.interruptions, _peak(), target)
+    return Timing(
+        name, 1, min(times), sorted(times)[TRIES // 2], outcome.events, outcome.interruptions, _peak(), target
+    )
 
 
 def llama3() -> Timing:
@@ -97,9 +99,15 @@ def oobleck_checks() -> list[Check]:
                 got = oobleck.average_samples_per_s(model, policy, trace)
                 error = got / target - 1
                 found.append(
-                    Check(f"Oobleck's artifact: {name}, {policy}, {trace}", "SOSP 2023 artifact", f"{target}", "2 %",
-                          f"{got:.1f} ({error:+.2%})", abs(error) <= 0.02)
-                )  # fmt: skip
+                    Check(
+                        f"Oobleck's artifact: {name}, {policy}, {trace}",
+                        "SOSP 2023 artifact",
+                        f"{target}",
+                        "2 %",
+                        f"{got:.1f} ({error:+.2%})",
+                        abs(error) <= 0.02,
+                    )
+                )
     return found
 
 
@@ -130,8 +138,15 @@ def show(timings: list[Timing], checks: list[Check]) -> None:
     for title in ("case", "runs", "seconds (best, median)", "target", "failures a run", "events/s", "memory"):
         speed.add_column(title)
     for one in timings:
-        speed.add_row(one.case, str(one.runs), f"{one.best_s:.3f}, {one.median_s:.3f}", one.target, f"{one.failures:,.0f}",
-                      f"{one.events_per_s:,.0f}", f"{one.memory_bytes / 1e6:,.0f} MB")  # fmt: skip
+        speed.add_row(
+            one.case,
+            str(one.runs),
+            f"{one.best_s:.3f}, {one.median_s:.3f}",
+            one.target,
+            f"{one.failures:,.0f}",
+            f"{one.events_per_s:,.0f}",
+            f"{one.memory_bytes / 1e6:,.0f} MB",
+        )
     figures = Table(box=None, header_style="bold")
     for title in ("figure", "source", "target", "threshold", "got", ""):
         figures.add_column(title)

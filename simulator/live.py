@@ -33,7 +33,10 @@ _SOON_S = 30.0  # a fault and the failure it causes are this close
 
 
 class LiveFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """One failure of a live run. `within`: where in its step it struck, 0 to 1. `cost_s`: what the step took longer."""
+    """One failure of a live run. `within`: where in its step it struck, 0 to 1. `cost_s`: what the step took longer.
+
+    `filled`: a spare took the place, and needed the state.
+    """
 
     worker: str
     kind: str
@@ -42,7 +45,7 @@ class LiveFailure(msgspec.Struct, frozen=True, kw_only=True):
     phases_s: dict[str, float]
     total_s: float
     cost_s: float
-    members: int
+    filled: bool
 
 
 class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,11 +129,11 @@ def _failures(
     events: Sequence[AnyEvent], steps: dict[int, StepFinished], planned: Sequence[PlannedFault], typical_s: float
 ) -> tuple[LiveFailure, ...]:
     injected = [event for event in events if isinstance(event, FaultInjected)]
-    found, members = [], 0
+    found, members, before_members = [], 0, 0
     told: set[tuple[int, int]] = set()
     for event in events:
         if isinstance(event, ViewAgreed):
-            members = len(event.layout.members)
+            before_members, members = members, len(event.layout.members)
         if not isinstance(event, FailureRecovered) or (event.epoch, event.step) in told:
             continue
         told.add((event.epoch, event.step))  # workers lost together have one recovery
@@ -146,7 +149,7 @@ def _failures(
                 phases_s={name: getattr(event, f"{name}_s") for name in phases},
                 total_s=event.total_s,
                 cost_s=step.recovery_s if step else event.total_s,
-                members=members,
+                filled=members >= before_members,
             )
         )
     return tuple(found)

@@ -1,6 +1,7 @@
 """The cost model of live runs, fitted to their traces.
 
-Each figure is a mean over what was measured, and says over how much. Redoing a step is fitted as a share of the step:
+Each figure is a mean over what was measured, and says over how much. State is restored only where a
+spare takes the place. Redoing a step is fitted as a share of the step:
 from the recovery to the end of the step that was hit takes `redo_share` of a calm step, wherever in it the failure
 struck, since survivors keep what they had computed. Knows phases; predicts nothing.
 """
@@ -70,7 +71,7 @@ def calibrated(runs: Sequence[LiveRun]) -> LiveCosts:
         detect_hang_s=_mean([failure.phases_s["detect"] for failure in hangs], "hangs") if hangs else detect_kill,
         shrink_s=_phase(failures, "shrink"),
         replan_s=_phase(failures, "replan"),
-        restore_s=_phase(failures, "restore"),
+        restore_s=_mean([failure.phases_s["restore"] for failure in failures if failure.filled], "spares that came in"),
         reinit_s=_phase(failures, "reinit"),
         redo_share=_mean(shares, "failures"),
         process_start_s=_mean([gap_s for run in runs for gap_s in run.rejoin_s], "newcomers"),

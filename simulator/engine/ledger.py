@@ -42,6 +42,15 @@ class Ledger:
         self.closed_ns = until_ns
         return spent_ns
 
+    def book_work(self, useful_ns: int, until_ns: int) -> None:
+        """Book `useful_ns` of the time until `until_ns` as useful and the rest as commit stalls, in one go."""
+        stalled_ns = until_ns - self.closed_ns - useful_ns
+        if stalled_ns < 0 or useful_ns < 0:
+            raise InvalidTransition(f"{useful_ns} ns of work do not fit between {self.closed_ns} and {until_ns} ns")
+        self._spent_ns[0] += useful_ns
+        self._spent_ns[1] += stalled_ns
+        self.closed_ns = until_ns
+
     def move(self, source: Account, target: Account, amount_ns: int) -> None:
         """Book again elsewhere what turned out to be something else. Raises InvalidTransition when it is not there."""
         if not 0 <= amount_ns <= self._spent_ns[source]:

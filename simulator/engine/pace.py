@@ -12,7 +12,7 @@ from simulator.engine.fleet import Fleet
 from simulator.engine.kernel import NEVER_NS
 from simulator.engine.ledger import Ledger
 from simulator.engine.progress import Commits, Progress
-from simulator.policies.policy import Policy
+from simulator.policies.policy import Policy, Rollback
 from simulator.scenario import Scenario
 from simulator.units import to_ns
 
@@ -73,6 +73,14 @@ class Pace:
 
     def _one_step_ns(self) -> int:
         return max(1, int(self._step_ns / self.progress.speed))
+
+    def roll_back(self, rollback: Rollback, now_ns: int, at_work: bool) -> int:
+        """Lose what the rollback says, the step in hand only when one is in hand; returns what was lost."""
+        if rollback is Rollback.NOTHING:
+            return 0
+        if rollback is Rollback.STEP:
+            return self.lose_step() if at_work else 0
+        return self.progress.roll_back(-1 if rollback is Rollback.DISK else 0, now_ns)
 
     def lose_step(self) -> int:
         """The current step was in vain, or the share of it that is done again; returns what was lost.

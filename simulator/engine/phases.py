@@ -23,24 +23,19 @@ class Phase(enum.IntEnum):
     FINAL = 4
 
 
+RUN, DETECT, WAIT, RECOVER, FINAL = Phase
 _ACCOUNTS = (Account.USEFUL, Account.DETECTION, Account.WAITING, Account.RECOVERY, Account.COMMIT_STALL)
 
 
 class Phases:
-    """Which phase it is since the last `enter`, and until when the newest loss is not known yet."""
+    """Which phase it is `now`, and until when the newest loss is not known yet."""
 
-    __slots__ = ("_ledger", "_progress", "known_ns", "now", "version")
+    __slots__ = ("_ledger", "_progress", "known_ns", "now")
 
     def __init__(self, progress: Progress) -> None:
         self.now = Phase.RUN
-        self.version, self.known_ns = 0, 0
+        self.known_ns = 0
         self._progress, self._ledger = progress, progress.ledger
-
-    def enter(self, phase: Phase) -> int:
-        """Begin a phase; returns the version by which its planned end is told from those of earlier phases."""
-        self.now = phase
-        self.version += 1
-        return self.version
 
     def settle(self, now_ns: int) -> None:
         """Book the time until now to what it was spent on."""

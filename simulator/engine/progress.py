@@ -94,8 +94,7 @@ class Progress:
         useful_ns = cycles * interval_ns + in_cycle_ns - before_ns
         self.place_ns = place_ns
         self.work_ns += useful_ns if self.speed == 1.0 else int(useful_ns * self.speed)
-        ledger.book(Account.USEFUL, ledger.closed_ns + useful_ns)
-        ledger.book(Account.COMMIT_STALL, now_ns)
+        ledger.book_work(useful_ns, now_ns)
         if cycles:
             self._mark(cycles, now_ns)
 
@@ -106,7 +105,8 @@ class Progress:
         newest = self._count = self._count + cycles
         for tier in self.tiers:
             last = newest // tier.every * tier.every
-            for number in (last - tier.every, last):
+            # What is safe at once supersedes the one before.
+            for number in (last - tier.every, last) if tier.write_ns else (last,):
                 ago = newest - number
                 if ago >= cycles or number <= 0:
                     continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from simulator.engine.outcome import Failure
+from simulator.engine.ledger import Account, Ledger
+from simulator.engine.outcome import Ending, Failure, Outcome
 from simulator.failures.stream import Strike
 from simulator.policies.policy import Recovery
 from simulator.units import to_s
@@ -27,6 +28,7 @@ class Tally:
         self._record, self._best_ns, self._in_vain = record, -1, 0
 
     def count(self, strike: Strike, recovery: Recovery) -> None:
+        """One loss."""
         cause = strike.cause
         if cause.planned:
             self.planned += 1
@@ -35,20 +37,39 @@ class Tally:
         self.causes[cause.name] += 1
         self.tiers[recovery.tier] += 1
 
-    def note(self, strike: Strike, nodes: Sequence[int], recovery: Recovery, detect_ns: int, lost_ns: int) -> None:
-        """Keep the loss in full while there is room for it."""
-        if len(self.failures) < self._record:
-            self.failures.append(
-                Failure(
-                    to_s(strike.time_ns),
-                    strike.cause.name,
-                    tuple(nodes),
-                    recovery.tier,
-                    to_s(detect_ns),
-                    to_s(recovery.pause_ns),
-                    to_s(lost_ns),
-                )
+    def note(self, strike: Strike, nodes: Sequence[int], recovery: Recovery, times_ns: tuple[int, int]) -> None:
+        """Count a loss, and keep it in full while there is room; `times_ns`: until it was known, and work lost."""
+        self.count(strike, recovery)
+        if len(self.failures) >= self._record:
+            return
+        detect_ns, lost_ns = times_ns
+        self.failures.append(
+            Failure(
+                to_s(strike.time_ns),
+                strike.cause.name,
+                tuple(nodes),
+                recovery.tier,
+                to_s(detect_ns),
+                to_s(recovery.pause_ns),
+                to_s(lost_ns),
             )
+        )
+
+    def outcome(self, ending: Ending, ledger: Ledger, work_ns: int, events: int) -> Outcome:
+        """What came of the run, with all that was counted."""
+        return Outcome(
+            ending=ending,
+            wall_ns=ledger.closed_ns,
+            work_ns=work_ns,
+            accounts_ns={account.name.lower(): ledger[account] for account in Account},
+            interruptions=self.unplanned,
+            planned=self.planned,
+            tiers=dict(sorted(self.tiers.items())),
+            causes=dict(sorted(self.causes.items())),
+            joins=self.joins,
+            events=events,
+            failures=tuple(self.failures),
+        )
 
     def in_vain(self, work_ns: int) -> bool:
         """Told after each loss how much work still stands: whether it has not grown for too long."""

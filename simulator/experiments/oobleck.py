@@ -1,10 +1,10 @@
 """The table of Oobleck's artifact (SOSP 2023): two policies on five traces for two models.
 
 How the artifact counts: training begins when the first rendezvous is over, 45 s and a restart into the trace; it ends
-with the last removal, which is not carried out; throughput is samples that stood at the end over the time between. Oobleck
-reconfigures in 2 s. Varuna is `restart_overlapped`: steps that end during its rendezvous count; a restart takes what the
-table lists for the size that was left, less the commit that it includes; a commit is safe one commit's time after its
-stall. Knows the artifact's inputs; its code is not used.
+with the last removal, which is not carried out; throughput is samples that stood at the end over the time between.
+Oobleck reconfigures in 2 s. Varuna is `restart_overlapped`: steps that end during its rendezvous count; a restart takes
+what the table lists for the size that was left, less the commit that it includes; a commit is safe one commit's time
+after its stall. Knows the artifact's inputs; its code is not used.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def predict(run: LiveRun, costs: LiveCosts) -> Prediction:
 def _one(failure: LiveFailure, costs: LiveCosts, step_s: float) -> Predicted:
     detect = costs.detect_hang_s if failure.kind == "hang" else costs.detect_kill_s
     phases = {name: value_of(getattr(costs, f"{name}_s")) for name in PHASES if name not in ("detect", "redo")}
+    phases["restore"] = phases["restore"] if failure.filled else 0.0
     phases = {"detect": value_of(detect), **phases, "redo": value_of(costs.redo_share) * step_s}
     total_s = sum(phases.values())
     return Predicted(failure, phases, total_s, max(0.0, total_s - (1 - failure.within) * step_s))

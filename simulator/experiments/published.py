@@ -66,25 +66,42 @@ def daly_checks(cores: Cores, runs: int = 6000) -> list[Check]:
         inside = events.low <= exact_h <= events.high
         close = abs(events.mean / hours - 1) <= 0.001
         checks.append(
-            Check(f"run time, M = {mtbf_h:g} h, event by event", source, f"{hours} h", "0.1 %, and in the 95 % interval",
-                  f"{events.mean:.2f} ± {events.half_width:.2f} h", inside and close)
-        )  # fmt: skip
+            Check(
+                f"run time, M = {mtbf_h:g} h, event by event",
+                source,
+                f"{hours} h",
+                "0.1 %, and in the 95 % interval",
+                f"{events.mean:.2f} ± {events.half_width:.2f} h",
+                inside and close,
+            )
+        )
         model = Memoryless(
             mtbf_s=mtbf_h * S_PER_H, outage_s=600, interval_s=best_min * 60, stall_s=300, work_s=500 * S_PER_H
         )
         walls = simulate(model, 50_000, np.random.default_rng(5)).wall_s / S_PER_H
         vector_h = float(walls.mean())
         checks.append(
-            Check(f"run time, M = {mtbf_h:g} h, vectorised", source, f"{hours} h", "0.1 %", f"{vector_h:.2f} h",
-                  abs(vector_h / hours - 1) <= 0.001)
-        )  # fmt: skip
+            Check(
+                f"run time, M = {mtbf_h:g} h, vectorised",
+                source,
+                f"{hours} h",
+                "0.1 %",
+                f"{vector_h:.2f} h",
+                abs(vector_h / hours - 1) <= 0.001,
+            )
+        )
         formula_min = daly_interval_s(300, mtbf_h * S_PER_H) / 60
         found_min = best_interval_s(300, 600, mtbf_h * S_PER_H) / 60
         checks.append(
-            Check(f"best interval, M = {mtbf_h:g} h", source, f"{best_min:g} min", "2 %",
-                  f"{formula_min:.1f} min (formula), {found_min:.1f} min (search)",
-                  max(abs(formula_min / best_min - 1), abs(found_min / best_min - 1)) <= 0.02)
-        )  # fmt: skip
+            Check(
+                f"best interval, M = {mtbf_h:g} h",
+                source,
+                f"{best_min:g} min",
+                "2 %",
+                f"{formula_min:.1f} min (formula), {found_min:.1f} min (search)",
+                max(abs(formula_min / best_min - 1), abs(found_min / best_min - 1)) <= 0.02,
+            )
+        )
     return checks
 
 
@@ -104,9 +121,15 @@ def mttf_checks(cores: Cores) -> list[Check]:
         got_h = result.wall_s.mean / result.interruptions.mean / S_PER_H
         exact_h = mttf_s(gpus // 8, 6.50) / S_PER_H
         checks.append(
-            Check(f"MTTF of {gpus:,} GPUs", "arXiv 2410.21680", f"{hours} h ({exact_h:.3f} h by the law)", "3 %",
-                  f"{got_h:.3f} h", abs(got_h / exact_h - 1) <= 0.03 and abs(exact_h / hours - 1) <= 0.03)
-        )  # fmt: skip
+            Check(
+                f"MTTF of {gpus:,} GPUs",
+                "arXiv 2410.21680",
+                f"{hours} h ({exact_h:.3f} h by the law)",
+                "3 %",
+                f"{got_h:.3f} h",
+                abs(got_h / exact_h - 1) <= 0.03 and abs(exact_h / hours - 1) <= 0.03,
+            )
+        )
     return checks
 
 
@@ -116,12 +139,23 @@ def llama3_checks(case: Case, cores: Cores, runs: int = 200) -> list[Check]:
     count = result.interruptions
     spread = 41
     return [
-        Check("Llama 3: unplanned interruptions", "Llama 3, table 5", f"{LLAMA3_UNPLANNED} ± {spread}", "mean within ± 41",
-              f"{count.mean:.1f} ± {count.half_width:.1f} (95 % interval of the mean)",
-              abs(count.mean - LLAMA3_UNPLANNED) <= spread),
-        Check("Llama 3: effective time", "Llama 3, section 3.3.4", "over 90 %", "lower end of the 95 % interval",
-              f"{result.effective.mean:.2%} ± {result.effective.half_width:.2%}", result.effective.low > 0.9),
-    ]  # fmt: skip
+        Check(
+            "Llama 3: unplanned interruptions",
+            "Llama 3, table 5",
+            f"{LLAMA3_UNPLANNED} ± {spread}",
+            "mean within ± 41",
+            f"{count.mean:.1f} ± {count.half_width:.1f} (95 % interval of the mean)",
+            abs(count.mean - LLAMA3_UNPLANNED) <= spread,
+        ),
+        Check(
+            "Llama 3: effective time",
+            "Llama 3, section 3.3.4",
+            "over 90 %",
+            "lower end of the 95 % interval",
+            f"{result.effective.mean:.2%} ± {result.effective.half_width:.2%}",
+            result.effective.low > 0.9,
+        ),
+    ]
 
 
 def ettr_checks(cores: Cores) -> list[Check]:
@@ -150,27 +184,48 @@ def _ettr(rate: float, write_s: float, target: str, holds: Callable[[float], boo
     got = study(Case(scenario), cores, runs=50).effective
     formula = expected_ettr(1 / mtbf_s, interval_s, write_s, restart_s)
     return Check(
-        f"ETTR, {rate:g} failures per 1,000 node-days, writes of {write_s:g} s", "arXiv 2410.21680", target,
-        "under 0.80, or 0.87 to 0.93", f"{got.mean:.3f} ± {got.half_width:.3f} (their formula: {formula:.3f})",
+        f"ETTR, {rate:g} failures per 1,000 node-days, writes of {write_s:g} s",
+        "arXiv 2410.21680",
+        target,
+        "under 0.80, or 0.87 to 0.93",
+        f"{got.mean:.3f} ± {got.half_width:.3f} (their formula: {formula:.3f})",
         holds(got.mean),
-    )  # fmt: skip
+    )
 
 
 def gemini_checks(draws: int = 400_000) -> list[Check]:
     """Placement in groups: the formula to 4 digits, and drawn losses through the policy's own placement."""
     checks = []
-    for machines, replicas, lost, target in ((16, 2, 2, 0.9333), (16, 2, 3, 0.80), (128, 2, 2, 0.9921), (1000, 2, 2, 0.999)):
+    for machines, replicas, lost, target in (
+        (16, 2, 2, 0.9333),
+        (16, 2, 3, 0.80),
+        (128, 2, 2, 0.9921),
+        (1000, 2, 2, 0.999),
+    ):
         formula = gemini_survival(machines, replicas, lost)
         drawn = drawn_survival(machines, replicas, lost, draws // 10 if machines > 16 else draws // 4)
         error = 4 * math.sqrt(target * (1 - target) / (draws // 10))
         checks.append(
-            Check(f"Gemini: N = {machines}, m = {replicas}, k = {lost}", "Gemini, SOSP 2023", f"{target}", "4 digits",
-                  f"{formula:.4f} (drawn through the policy: {drawn:.4f})",
-                  abs(formula - target) < 0.5e-4 + 1e-9 and abs(drawn - formula) <= error)
-        )  # fmt: skip
+            Check(
+                f"Gemini: N = {machines}, m = {replicas}, k = {lost}",
+                "Gemini, SOSP 2023",
+                f"{target}",
+                "4 digits",
+                f"{formula:.4f} (drawn through the policy: {drawn:.4f})",
+                abs(formula - target) < 0.5e-4 + 1e-9 and abs(drawn - formula) <= error,
+            )
+        )
     wasted_min = wasted_per_failure_s(42 * 60, 42 * 60, 42 * 60) / 60
-    checks.append(Check("Gemini: wasted time, MT-NLG over 20 Gb/s", "Gemini, SOSP 2023", "105 min", "exact",
-                        f"{wasted_min:.0f} min", wasted_min == 105))  # fmt: skip
+    checks.append(
+        Check(
+            "Gemini: wasted time, MT-NLG over 20 Gb/s",
+            "Gemini, SOSP 2023",
+            "105 min",
+            "exact",
+            f"{wasted_min:.0f} min",
+            wasted_min == 105,
+        )
+    )
     return checks
 
 

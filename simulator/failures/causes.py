@@ -25,12 +25,12 @@ class Burst(Section, frozen=True):
 
 
 class Cause(Section, frozen=True):
-    """One reason to fail. Exactly one of the three rates is given, and is that of one unit: a node, a rack, the cluster.
+    """One reason to fail. Exactly one of the three rates is given: that of one unit, which is a node, rack or cluster.
 
     kill: the node's processes die. hang: they stand still until somebody notices. slow: the node computes `factor`
     times slower for the time of `repair`. false_alarm: a healthy node is taken away and given back after `repair`.
-    preempt: taken away with `notice_s` of notice. partition: unreachable for the time of `repair`. corrupt: the state of
-    everybody is wrong, and only a commit on disk is trusted.
+    preempt: taken away with `notice_s` of notice. partition: unreachable for the time of `repair`. corrupt: the state
+    of everybody is wrong, and only a commit on disk is trusted.
     """
 
     name: str

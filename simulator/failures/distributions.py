@@ -21,7 +21,7 @@ Shape = Annotated[float, Meta(ge=0.1, le=100)]
 class Spread(Section, frozen=True):
     """A distribution without its mean.
 
-    `shape`: Weibull's and the gamma distribution's k (1: exponential, below: failures in bursts), the lognormal's sigma.
+    `shape`: Weibull's and the gamma distribution's k (1: exponential, below: in bursts), the lognormal's sigma.
     """
 
     family: Family = "exponential"

@@ -93,7 +93,7 @@ class Stream:
             times_ns, units[order].tolist(), which[order].tolist(), repairs_ns, strict=True
         ):
             cause = self._sources[number].cause
-            nodes = self._site.victims(cause, unit)
+            nodes: Sequence[int] = (unit,) if cause.per == "node" else self._site.victims(cause, unit)
             if cause.burst is not None:
                 nodes = self._with_neighbours(cause, nodes)
             yield Strike(time_ns, nodes, cause, repair_ns)

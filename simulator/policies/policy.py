@@ -39,8 +39,8 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 class Recovery(msgspec.Struct, frozen=True, gc=False):
     """How training goes on: `pause_ns` from when the loss is known and enough nodes are there. `tier` names it.
 
-    With `overlap_ns` there is no pause: from the rollback on, the survivors train at their old pace while the restart is
-    prepared, commit at the end of the step in hand, and lose the step they are in when the restart comes.
+    With `overlap_ns` there is no pause: from the rollback on, the survivors train at their old pace while the restart
+    is prepared, commit at the end of the step in hand, and lose the step they are in when the restart comes.
     """
 
     tier: str

@@ -9,7 +9,13 @@ from simulator.policies.in_place import ReconfigureInPlace, RedundantComputation
 from simulator.policies.parameter_server import ParameterServer
 from simulator.policies.peer_replication import PeerReplication
 from simulator.policies.policy import Policy, World
-from simulator.policies.restart import OverlappedRestart, RestartFromDisk, RestartFromHostMemory, StockElasticHorovod, Torchrun
+from simulator.policies.restart import (
+    OverlappedRestart,
+    RestartFromDisk,
+    RestartFromHostMemory,
+    StockElasticHorovod,
+    Torchrun,
+)
 from simulator.policies.toolkit import Toolkit
 
 Maker = Callable[[World], Policy]

@@ -99,8 +99,8 @@ class Torchrun(RestartFromDisk):
 class OverlappedRestart(Torchrun):
     """A restart that is prepared while the survivors train on from the newest commit.
 
-    This is how the simulator published with Oobleck (SOSP 2023) counts Varuna: steps that end before the rendezvous does
-    are counted, so that a loss costs the rollback, one commit and a step, not the restart.
+    This is how the simulator published with Oobleck (SOSP 2023) counts Varuna: steps that end before the rendezvous
+    does are counted, so that a loss costs the rollback, one commit and a step, not the restart.
     """
 
     tier = "restart, overlapped"

@@ -70,14 +70,29 @@ def _simulated(result: Simulation, runs: int) -> Page:
     scenario, first = result.scenario, result.studies[0]
     best = max(result.studies, key=lambda study: study.effective.mean)
     pictures = [
-        Picture("ledger", "Where the time goes", "Every second of the simulated runs is in exactly one account.",
-                simulated.ledger_figure(result.studies)),
-        Picture("recovery", "What a failure costs", "By policy and by how it was survived; in brackets, how often.",
-                simulated.recoveries_figure(result.studies)),
-    ]  # fmt: skip
+        Picture(
+            "ledger",
+            "Where the time goes",
+            "Every second of the simulated runs is in exactly one account.",
+            simulated.ledger_figure(result.studies),
+        ),
+        Picture(
+            "recovery",
+            "What a failure costs",
+            "By policy and by how it was survived; in brackets, how often.",
+            simulated.recoveries_figure(result.studies),
+        ),
+    ]
     if first.sample is not None:
-        pictures.insert(1, Picture("timeline", "Failures of one run", f"Run 0 of {first.policy}: who was struck when, and "
-                                   "how it was survived.", simulated.timeline_figure(first.sample)))  # fmt: skip
+        pictures.insert(
+            1,
+            Picture(
+                "timeline",
+                "Failures of one run",
+                f"Run 0 of {first.policy}: who was struck when, and how it was survived.",
+                simulated.timeline_figure(first.sample),
+            ),
+        )
     if job_mtbf_s(scenario) < float("inf"):
         with cores() as workers:
             pictures += _curves(case, [study.policy for study in result.studies], best.policy, workers, runs)
@@ -106,23 +121,39 @@ def _curves(case: Case, policies: Sequence[str], best: str, workers: Cores, runs
     curves = {policy: interval_curve(with_policy(case, policy), workers, runs) for policy in shown}
     daly_s = daly_interval_s(stall_s, mtbf_s) if stall_s else None
     return [
-        Picture("rate", "Effective time against the failure rate", "Mean and 95 % interval, all rates scaled together.",
-                simulated.rate_figure(rates, S_PER_DAY / mtbf_s)),
-        Picture("interval", "How often to commit", "Effective time against the commit interval, with its 95 % interval.",
-                simulated.interval_figure(curves, daly_s)),
-    ]  # fmt: skip
+        Picture(
+            "rate",
+            "Effective time against the failure rate",
+            "Mean and 95 % interval, all rates scaled together.",
+            simulated.rate_figure(rates, S_PER_DAY / mtbf_s),
+        ),
+        Picture(
+            "interval",
+            "How often to commit",
+            "Effective time against the commit interval, with its 95 % interval.",
+            simulated.interval_figure(curves, daly_s),
+        ),
+    ]
 
 
 def _recorded(folder: Path, runs: int) -> Page:
     events, run = read_events(folder), read_live(folder)
     pictures = [
-        Picture("timeline", "Workers and failures", "Who lived when and as what; crosses mark faults.",
-                recorded.workers_figure(events)),
+        Picture(
+            "timeline",
+            "Workers and failures",
+            "Who lived when and as what; crosses mark faults.",
+            recorded.workers_figure(events),
+        ),
         Picture("ledger", "Where the time went", "From the start of training to its end.", recorded.time_figure(run)),
-        Picture("recovery", "Recoveries, phase by phase", "From the last sign of life to the next finished step.",
-                recorded.phases_figure(run)),
+        Picture(
+            "recovery",
+            "Recoveries, phase by phase",
+            "From the last sign of life to the next finished step.",
+            recorded.phases_figure(run),
+        ),
         Picture("steps", "Steps", "Each step's duration; in amber, what failures cost.", recorded.steps_figure(events)),
-    ]  # fmt: skip
+    ]
     if run.failures:
         with cores() as workers:
             pictures += _at_other_rates(run, workers, runs)
@@ -144,6 +175,10 @@ def _at_other_rates(run: LiveRun, workers: Cores, runs: int) -> list[Picture]:
     rates = rate_curve(Case(scenario), ("toolkit", "elastic_horovod", "torchrun"), workers, runs)
     per_day = S_PER_DAY / (run.wall_s / len(run.failures))
     return [
-        Picture("rate", "The same job at other failure rates", "Simulated with the cost model of this run; what other "
-                "policies cost is assumed.", simulated.rate_figure(rates, per_day)),
-    ]  # fmt: skip
+        Picture(
+            "rate",
+            "The same job at other failure rates",
+            "Simulated with the cost model of this run; what other policies cost is assumed.",
+            simulated.rate_figure(rates, per_day),
+        ),
+    ]

@@ -34,13 +34,21 @@ def workers_figure(events: Sequence[AnyEvent]) -> Figure:
     unit_s, _ = time_axis(axes, end_s - begin_s)
     for name in workers:
         for start_s, stop_s, colour in _lives(events, name, end_s):
-            axes.barh(row[name], (stop_s - start_s) / unit_s, left=(start_s - begin_s) / unit_s, height=0.5, color=colour)
+            axes.barh(
+                row[name], (stop_s - start_s) / unit_s, left=(start_s - begin_s) / unit_s, height=0.5, color=colour
+            )
     for event in events:
         at = (event.time_s - begin_s) / unit_s
         if isinstance(event, FaultInjected) and event.worker in row:
             axes.plot(at, row[event.worker], marker="X", ms=10, color=ACCOUNTS["redone"][1], mec="white", zorder=4)
-            axes.annotate(event.kind, (at, row[event.worker]), xytext=(7, 7), textcoords="offset points", fontsize=8,
-                          color=ACCOUNTS["redone"][1])  # fmt: skip
+            axes.annotate(
+                event.kind,
+                (at, row[event.worker]),
+                xytext=(7, 7),
+                textcoords="offset points",
+                fontsize=8,
+                color=ACCOUNTS["redone"][1],
+            )
         elif isinstance(event, FailureRecovered):
             axes.axvspan(at - event.total_s / unit_s, at, color=ACCOUNTS["recovery"][1], alpha=0.35, lw=0, zorder=0)
     axes.set_yticks(list(row.values()), list(row), color=INK)
@@ -103,8 +111,14 @@ def phases_figure(run: LiveRun) -> Figure:
             width = failure.phases_s[name] * 1e3
             axes.barh(row, width, left=left, height=0.6, color=colour, label=label if row == 0 else None)
             left += width
-        axes.text(left, row, f"  {failure.total_s * 1e3:,.0f} ms; the step took {failure.cost_s * 1e3:,.0f} ms longer",
-                  va="center", fontsize=9, color=FAINT)  # fmt: skip
+        axes.text(
+            left,
+            row,
+            f"  {failure.total_s * 1e3:,.0f} ms; the step took {failure.cost_s * 1e3:,.0f} ms longer",
+            va="center",
+            fontsize=9,
+            color=FAINT,
+        )
     names = [f"step {failure.step}: {failure.kind} {failure.worker}" for failure in reversed(run.failures)]
     axes.set_yticks(range(len(names)), names, color=INK)
     axes.margins(x=0.35)
@@ -124,8 +138,13 @@ def steps_figure(events: Sequence[AnyEvent]) -> Figure:
     steps = [event for event in events if isinstance(event, StepFinished)]
     numbers = [event.step for event in steps]
     axes.bar(numbers, [event.step_s - event.recovery_s for event in steps], color=ACCOUNTS["useful"][1], width=0.8)
-    axes.bar(numbers, [event.recovery_s for event in steps], bottom=[event.step_s - event.recovery_s for event in steps],
-             color=ACCOUNTS["recovery"][1], width=0.8)  # fmt: skip
+    axes.bar(
+        numbers,
+        [event.recovery_s for event in steps],
+        bottom=[event.step_s - event.recovery_s for event in steps],
+        color=ACCOUNTS["recovery"][1],
+        width=0.8,
+    )
     axes.set_xlabel("step")
     axes.set_ylabel("seconds")
     axes.grid(axis="y", color=GRID)

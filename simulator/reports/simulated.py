@@ -12,7 +12,7 @@ from simulator.engine.outcome import Outcome
 from simulator.experiments.montecarlo import Study
 from simulator.experiments.planner import Curve
 from simulator.experiments.statistics import Estimate
-from simulator.reports.style import ACCOUNTS, FAINT, GRID, INK, LINES, figure, legend_above, number, time_axis
+from simulator.reports.style import ACCOUNTS, FAINT, GRID, INK, LINES, figure, legend_above, plain, time_axis
 
 _MOST_NODES = 28
 
@@ -54,9 +54,16 @@ def timeline_figure(outcome: Outcome) -> Figure:
         axes.set_ylabel("node")
     for number, tier in enumerate(tiers):
         mine = [failure for failure in outcome.failures if failure.tier == tier]
-        axes.scatter([failure.time_s / unit_s for failure in mine], [place[failure.nodes[0]] for failure in mine], s=26,
-                     color=LINES[number % len(LINES)], label=f"{tier} ({len(mine)})", zorder=3,
-                     edgecolors="white", linewidths=0.6)  # fmt: skip
+        axes.scatter(
+            [failure.time_s / unit_s for failure in mine],
+            [place[failure.nodes[0]] for failure in mine],
+            s=26,
+            color=LINES[number % len(LINES)],
+            label=f"{tier} ({len(mine)})",
+            zorder=3,
+            edgecolors="white",
+            linewidths=0.6,
+        )
     axes.set_xlim(0, end_s / unit_s)
     if tiers:
         legend_above(axes, min(5, len(tiers)))
@@ -74,12 +81,13 @@ def rate_figure(lines: dict[str, list[tuple[float, Estimate]]], per_day: float) 
         widths = np.array([min(estimate.half_width, 1.0) for _, estimate in points]) * 100
         colour = LINES[number % len(LINES)]
         axes.plot(rates, means, color=colour, lw=2, marker="o", ms=4, label=policy)
-        axes.fill_between(rates, np.maximum(0, means - widths), np.minimum(100, means + widths), color=colour, alpha=0.15,
-                          lw=0)  # fmt: skip
+        axes.fill_between(
+            rates, np.maximum(0, means - widths), np.minimum(100, means + widths), color=colour, alpha=0.15, lw=0
+        )
     axes.axvline(per_day, color=FAINT, lw=1, ls=":")
     axes.annotate("as configured", (per_day, 3), xytext=(4, 0), textcoords="offset points", color=FAINT, fontsize=9)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(rates, [number(rate) for rate in rates])
+    axes.set_xticks(rates, [plain(rate) for rate in rates])
     axes.set_ylim(0, 101)
     axes.grid(color=GRID)
     axes.set_xlabel("failures of the job a day")
@@ -101,13 +109,20 @@ def interval_figure(curves: dict[str, Curve], daly_s: float | None) -> Figure:
         axes.plot(best.value / 60, best.effective.mean * 100, "o", ms=10, mfc="none", mec=colour, mew=2)
     if daly_s is not None:
         axes.axvline(daly_s / 60, color=FAINT, lw=1, ls=":")
-        axes.annotate(f"Daly {number(daly_s)} s", (daly_s / 60, 0.03), xycoords=("data", "axes fraction"), xytext=(4, 0),
-                      textcoords="offset points", color=FAINT, fontsize=9)  # fmt: skip
+        axes.annotate(
+            f"Daly {plain(daly_s)} s",
+            (daly_s / 60, 0.03),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=FAINT,
+            fontsize=9,
+        )
     low, high = axes.get_ylim()
     if high - low < 1:
         axes.set_ylim(max(0, (low + high) / 2 - 1), min(101, (low + high) / 2 + 1))
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: number(value))
+    axes.xaxis.set_major_formatter(lambda value, _: plain(value))
     axes.grid(color=GRID)
     axes.set_xlabel("minutes of work between two commits to disk")
     axes.set_ylabel("effective time, %")
@@ -129,9 +144,16 @@ def recoveries_figure(studies: Sequence[Study]) -> Figure:
     for row, (_, parts) in enumerate(rows):
         left = 0.0
         for part, account in zip(parts, ("detection", "recovery", "redone"), strict=True):
-            axes.barh(row, part, left=left, height=0.62, color=ACCOUNTS[account][1], label=ACCOUNTS[account][0] if row == 0 else None)
+            axes.barh(
+                row,
+                part,
+                left=left,
+                height=0.62,
+                color=ACCOUNTS[account][1],
+                label=ACCOUNTS[account][0] if row == 0 else None,
+            )
             left += part
-        axes.text(left, row, f"  {number(left)} s", va="center", fontsize=9, color=FAINT)
+        axes.text(left, row, f"  {plain(left)} s", va="center", fontsize=9, color=FAINT)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], color=INK, fontsize=9)
     axes.margins(x=0.12)
     axes.set_xlabel("seconds for each failure, mean of the recorded run")

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import RcKeyType
 
 ACCOUNTS = {
     "useful": ("useful work", "#2f9e6e"),
@@ -31,7 +32,7 @@ PHASES = {
 LINES = ("#2f9e6e", "#d9534f", "#4c72b0", "#e8a33d", "#9b5fc0", "#3ba7c4", "#7d8794", "#8c6d4f", "#c46ba0", "#1f3d5a")
 INK, FAINT, GRID = "#1d2733", "#7d8794", "#e6e9ed"
 
-_RC = {
+_RC: dict[RcKeyType, object] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": GRID,
@@ -66,7 +67,7 @@ def legend_above(axes: Axes, columns: int, handles: list[Line2D] | None = None) 
     )  # fmt: skip
 
 
-def number(value: float) -> str:
+def plain(value: float) -> str:
     """As 0.0123, 12.3 or 1,234."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -90,5 +91,3 @@ def time_axis(axes: Axes, end_s: float) -> tuple[float, str]:
             return seconds, name
     axes.set_xlabel("seconds")
     return 1.0, "seconds"
-
-

@@ -67,7 +67,7 @@ def _check_time(change: Change, last_s: float, source: str) -> None:
         raise ConfigError(f"time {change.time_s:g} s is not between 0 and {_MOST_S:g}", source=source, line=change.line)
     if change.time_s < last_s:
         raise ConfigError(
-            f"time {change.time_s:g} s comes before that of the row above, {last_s:g} s; rows must be in order (--sort)",
+            f"time {change.time_s:g} s comes before that of the row above, {last_s:g} s; --sort puts rows in order",
             source=source,
             line=change.line,
         )

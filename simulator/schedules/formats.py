@@ -1,4 +1,4 @@
-"""The formats of published traces, each turned into rows of changes. Knows what a row means; order is checked elsewhere.
+"""The formats of published traces, each turned into changes. Knows what a row means; order is checked elsewhere.
 
 add-remove   milliseconds,add or remove,node                    Bamboo (NSDI 2023), Oobleck (SOSP 2023)
 parcae       [milliseconds, add|remove|no-op, {nodes: [...]}]    Parcae (NSDI 2024), one JSON list a line
@@ -114,14 +114,19 @@ def intervals(text: str, source: str) -> Rows:
             continue
         start_s, end_s = _number(row[1], source, line), _number(row[2], source, line)
         if end_s <= start_s:
-            raise ConfigError(f"{row[0]} is repaired at {end_s:g} s, before its failure at {start_s:g} s", source=source,
-                              line=line)  # fmt: skip
+            raise ConfigError(
+                f"{row[0]} is repaired at {end_s:g} s, before its failure at {start_s:g} s", source=source, line=line
+            )
         if start_s < last_s:
-            raise ConfigError(f"start {start_s:g} s comes before that of the row above, {last_s:g} s", source=source,
-                              line=line)  # fmt: skip
+            raise ConfigError(
+                f"start {start_s:g} s comes before that of the row above, {last_s:g} s", source=source, line=line
+            )
         if start_s < away_until.get(row[0], 0.0):
-            raise ConfigError(f"{row[0]} fails at {start_s:g} s, and is away until {away_until[row[0]]:g} s: rows overlap",
-                              source=source, line=line)  # fmt: skip
+            raise ConfigError(
+                f"{row[0]} fails at {start_s:g} s, and is away until {away_until[row[0]]:g} s: rows overlap",
+                source=source,
+                line=line,
+            )
         last_s = start_s
         away_until[row[0]] = end_s
         changes += [Change(start_s, row[0], False, line), Change(end_s, row[0], True, line)]

@@ -1,7 +1,7 @@
 """Changes as fault schedules, and back.
 
-A node that goes is a `leave` without notice, one that comes a `join`. A join names nobody: whoever is away longest comes
-back, in live runs and simulations alike, so nodes' numbers are dealt here by the same rule. Knows both vocabularies.
+A node that goes is a `leave` without notice, one that comes a `join`. A join names nobody: whoever is away longest
+comes back in a simulation, so nodes' numbers are dealt here by the same rule. Knows both vocabularies.
 """
 
 from __future__ import annotations

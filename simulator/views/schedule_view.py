@@ -21,10 +21,11 @@ def schedule_view(trace: Changes, name: str, width: int) -> RenderableType:
     total_s = sum(stop_s - start_s for start_s, stop_s in gone)
     losses = sum(not change.up for change in trace.changes)
     nodes = {*trace.present, *(change.node for change in trace.changes)}
-    title = Text.assemble((f" {name}", "bold"), (
-        f"   {len(trace.present)} nodes at first, {len(nodes)} names in all, {losses} losses in {span(trace.end_s)}, one every "
-        f"{span(trace.end_s / max(1, losses))}; a node is away for {span(total_s / max(1, len(gone)))}", "bright_black",
-    ))  # fmt: skip
+    facts = (
+        f"   {len(trace.present)} nodes at first, {len(nodes)} names in all, {losses} losses in {span(trace.end_s)}, "
+        f"one every {span(trace.end_s / max(1, losses))}; a node is away for {span(total_s / max(1, len(gone)))}"
+    )
+    title = Text.assemble((f" {name}", "bold"), (facts, "bright_black"))
     lines: list[RenderableType] = [title, Text(), *_curve(trace, end_s, cells), Text()]
     worst = sorted(away, key=lambda node: (-len(away[node]), node))[:_ROWS]
     for node in sorted(worst):

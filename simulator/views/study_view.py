@@ -1,4 +1,4 @@
-"""One study, or several side by side. Knows what a user asks first: how much is left, where the rest goes, what it costs."""
+"""One study, or several side by side. Knows what users ask first: what is left, where the rest goes, what it costs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def head(scenario: Scenario) -> Text:
     cluster = scenario.cluster
     gpus = cluster.nodes * cluster.gpus_per_node
     spares = f" + {cluster.spares:,} spare" if cluster.spares else ""
-    long = [f"{hours:g} h of {what}" for hours, what in ((scenario.job.wall_h, "wall time"), (scenario.job.work_h, "work"))
-            if hours is not None]  # fmt: skip
+    lengths = ((scenario.job.wall_h, "wall time"), (scenario.job.work_h, "work"))
+    long = [f"{hours:g} h of {what}" for hours, what in lengths if hours is not None]
     title = scenario.title or "simulation"
     return Text.assemble(
         (f" {title}", "bold"),
@@ -45,9 +45,12 @@ def study_view(study: Study, scenario: Scenario, width: int) -> RenderableType:
         ("goodput", percent(study.goodput), "useful time / wall time, 95 % interval"),
         ("effective", percent(study.effective), "work at nominal speed / wall time"),
         ("wall time", span(study.wall_s.mean), f"± {span(study.wall_s.half_width)}"),
-        ("interruptions", f"{study.interruptions.mean:,.1f}", f"± {study.interruptions.half_width:.1f} a run, planned ones "
-                                                              f"besides: {study.planned.mean:,.1f}"),
-    ]  # fmt: skip
+        (
+            "interruptions",
+            f"{study.interruptions.mean:,.1f}",
+            f"± {study.interruptions.half_width:.1f} a run, planned ones besides: {study.planned.mean:,.1f}",
+        ),
+    ]
     if study.cost is not None:
         work_h = study.effective.mean * study.wall_s.mean / 3600
         rows.append(("cost", money(study.cost.mean), f"± {money(study.cost.half_width)}; {work_h:,.0f} h of work done"))
@@ -56,9 +59,18 @@ def study_view(study: Study, scenario: Scenario, width: int) -> RenderableType:
     ending = ", ".join(f"{count} x {ENDINGS[name]}" for name, count in study.endings.items())
     foot = Text(f" {study.runs} runs: {ending}", "bright_black")
     return Group(
-        Text.assemble((f" {study.policy} ", "bold reverse"), "  "), Text(), figures, Text(), _ledger(study, width), Text(),
-        _counts("survived by", study.tiers, width), Text(), _counts("caused by", study.causes, width), Text(), foot,
-    )  # fmt: skip
+        Text.assemble((f" {study.policy} ", "bold reverse"), "  "),
+        Text(),
+        figures,
+        Text(),
+        _ledger(study, width),
+        Text(),
+        _counts("survived by", study.tiers, width),
+        Text(),
+        _counts("caused by", study.causes, width),
+        Text(),
+        foot,
+    )
 
 
 def comparison(studies: Sequence[Study], width: int) -> Table:

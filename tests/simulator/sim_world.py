@@ -35,7 +35,9 @@ def case(policy: str = "restart_disk", **changes: object) -> Case:
 spreads = st.builds(
     Spread, family=st.sampled_from(["exponential", "weibull", "lognormal", "gamma", "fixed"]), shape=st.floats(0.4, 3)
 )
-repairs = st.none() | st.builds(Duration, mean_s=st.floats(1, 20_000), family=st.sampled_from(["exponential", "lognormal"]))
+repairs = st.none() | st.builds(
+    Duration, mean_s=st.floats(1, 20_000), family=st.sampled_from(["exponential", "lognormal"])
+)
 
 
 @st.composite

@@ -20,6 +20,7 @@ failures:
 commit: {every_s: 600, stall_s: 5}
 policy: restart_disk
 """
+CALM = GOOD.partition("failures:")[0]
 commands = click.Group(commands={command.name or "": command for command in COMMANDS})
 
 
@@ -84,12 +85,18 @@ BAD = [
     (GOOD.replace("nodes: 8", "nods: 8"), "c.yaml:1: cluster.nods: unknown key"),
     (GOOD.replace("job: {work_h: 5}", "job: {}"), "c.yaml:2: job: one of wall_h and work_h is needed"),
     (GOOD.replace("mtbf_h: 16", "mtbf_h: -1"), "c.yaml:5: failures.causes[0].mtbf_h"),
-    (GOOD.replace("mtbf_h: 16", "mtbf_h: 16, per_1000_node_days: 3"), "c.yaml:5: failures.causes[0]: cause crash: exactly one"),
+    (
+        GOOD.replace("mtbf_h: 16", "mtbf_h: 16, per_1000_node_days: 3"),
+        "c.yaml:5: failures.causes[0]: cause crash: exactly one",
+    ),
     (GOOD.replace("restart_disk", "best"), "c.yaml:7: policy: there is no policy 'best'"),
     (GOOD.replace("mtbf_h: 16", "mtbf_h: 0.001"), "c.yaml:3: restart_disk cannot progress: failures undo the work"),
-    (GOOD.replace("stall_s: 5", "stall_s: 5, write_s: 900"), "c.yaml:1: commit.write_s, 900 s, is longer than the 600 s"),
-    (GOOD.split("failures:")[0] + "failures: {}\n", "c.yaml:3: nothing fails"),
-    (GOOD.split("failures:")[0] + "failures: {schedule: no.yaml}\n", "no.yaml: cannot be read: No such file"),
+    (
+        GOOD.replace("stall_s: 5", "stall_s: 5, write_s: 900"),
+        "c.yaml:1: commit.write_s, 900 s, is longer than the 600 s",
+    ),
+    (CALM + "failures: {}\n", "c.yaml:3: nothing fails"),
+    (CALM + "failures: {schedule: no.yaml}\n", "no.yaml: cannot be read: No such file"),
     ("cluster: [\n", "c.yaml:2: not valid YAML"),
     ("", "c.yaml: cluster: required key is missing"),
 ]
@@ -106,13 +113,17 @@ def test_bad_input_is_one_line_with_file_and_row(tmp_path: Path, text: str, mess
 
 def test_a_worker_that_the_cluster_does_not_have(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("version: 1\nfaults:\n- {kind: kill, at: {time_s: 3}, target: {worker: 9}}\n")
-    done = run("simulate", config(tmp_path, GOOD.split("failures:")[0] + "failures: {schedule: f.yaml}\n"))
+    done = run("simulate", config(tmp_path, CALM + "failures: {schedule: f.yaml}\n"))
     assert "f.yaml: faults[0].target.worker: there is no worker 9" in str(done.exception)
 
 
 def test_a_report_of_what_is_neither_run_nor_simulation(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
-    for path, message in ((tmp_path / "x.json", "no result of"), (tmp_path, "cannot be read"), (tmp_path / "y", "cannot be")):
+    for path, message in (
+        (tmp_path / "x.json", "no result of"),
+        (tmp_path, "cannot be read"),
+        (tmp_path / "y", "cannot be"),
+    ):
         assert message in str(run("report", path).exception)
 
 

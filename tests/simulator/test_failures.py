@@ -36,7 +36,9 @@ def test_every_family_has_the_mean_it_is_given(family: str, shape: float) -> Non
 
 @pytest.mark.parametrize("family", ["exponential", "weibull", "gamma", "lognormal"])
 def test_the_rate_is_the_rate(family: str) -> None:
-    cause = Cause(name="x", per_1000_node_days=6.5, spread=Spread(family=family, shape=1.0 if family != "lognormal" else 0.5))
+    cause = Cause(
+        name="x", per_1000_node_days=6.5, spread=Spread(family=family, shape=1.0 if family != "lognormal" else 0.5)
+    )
     days = 3000.0
     count = len(strikes(cause, 512, days))
     assert count == pytest.approx(6.5 * 512 * days / 1000, rel=0.05)
@@ -58,7 +60,9 @@ def test_lemons_fail_more_often() -> None:
 def test_a_rack_falls_as_one_and_the_cluster_as_a_whole() -> None:
     racks = strikes(Cause(name="x", per="rack", mtbf_h=100), 20, 100)
     assert {tuple(strike.nodes) for strike in racks} == {tuple(range(8)), tuple(range(8, 16)), tuple(range(16, 20))}
-    assert all(list(strike.nodes) == list(range(20)) for strike in strikes(Cause(name="x", per="cluster", mtbf_h=9), 20, 9))
+    assert all(
+        list(strike.nodes) == list(range(20)) for strike in strikes(Cause(name="x", per="cluster", mtbf_h=9), 20, 9)
+    )
 
 
 def test_a_burst_takes_neighbours_of_the_same_rack() -> None:
@@ -84,7 +88,7 @@ def test_the_preset_is_the_published_table() -> None:
 
 
 def test_the_figures_of_infinitehbd() -> None:
-    """Published with the trace: 4.20 faults per 1,000 node-days of 400 nodes, Weibull gaps of shape 0.624, scale 11.3 h."""
+    """Published: 4.20 faults per 1,000 node-days of 400 nodes, Weibull gaps of shape 0.624 and scale 11.3 h."""
     text = resources.files("simulator.data").joinpath("traces/infinitehbd/fault_trace.json").read_text()
     nodes, changes = infinitehbd(text, "trace")
     gaps_h = np.diff([change.time_s / 3600 for change in changes if not change.up])

@@ -60,8 +60,8 @@ def test_the_vectorised_path_agrees_with_the_kernel(workers: Cores) -> None:
 
 
 # Two cells of Varuna's BERT-large are missed, by 2.8 % and 3.8 %. There the artifact throws away ten steps that were
-# committed: it looks for removals before a commit's end in the array of its heap, which is not in order of time. With the
-# events sorted it gives 237.1 and 180.0, and these the simulation meets. See docs/simulator.md.
+# committed: it looks for removals before a commit's end in the array of its heap, which is not in order of time. With
+# the events sorted it gives 237.1 and 180.0, and these the simulation meets. See docs/simulator.md.
 MISSED = {("BERT-large", "varuna", "30m"): 237.1, ("BERT-large", "varuna", "10m"): 180.0}
 CELLS = [
     (name, policy, trace, published)
