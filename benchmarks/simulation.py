@@ -32,7 +32,7 @@ from simulator.experiments.single import run_once
 from simulator.files import load_case
 
 CONFIGS = ROOT / "configs" / "sim"
-TRIES = 5
+TRIES = 15
 LLAMA_RUNS = 1000
 
 

@@ -96,8 +96,8 @@ def make_plan(
 def interval_curve(case: Case, workers: Cores, runs: int) -> Curve:
     """Effective time against the commit interval."""
     points = [_choice(v, n, variant, study(variant, workers, runs=runs)) for v, n, variant in _intervals(case)]
-    points.reverse()
-    return Curve("commit interval", "s", tuple(points), max(points, key=lambda point: point.worth))
+    best = max(points, key=lambda point: point.worth)
+    return Curve("commit interval", "s", tuple(reversed(points)), best)
 
 
 def rate_curve(

@@ -38,7 +38,8 @@ def write_run(folder: Path, struck: Sequence[tuple[int, float]], steps: int = 40
     config = RunConfig(layout=LayoutConfig(workers=4, spares=1), epochs=1)
     (folder / "config.yaml").write_text(encode_yaml(config))
     planned = [
-        PlannedFault(number=n, kind="kill", step=step, within=within, worker=n) for n, (step, within) in enumerate(struck)
+        PlannedFault(number=n, kind="kill", step=step, within=within, worker=n)
+        for n, (step, within) in enumerate(struck)
     ]
     (folder / "faults.json").write_bytes(msgspec.json.encode(planned))
     events = sorted(_events(folder.name, dict(struck), steps, scale), key=lambda event: event.time_s)
@@ -49,14 +50,37 @@ def write_run(folder: Path, struck: Sequence[tuple[int, float]], steps: int = 40
 def _events(name: str, struck: dict[int, float], steps: int, scale: float) -> list[AnyEvent]:
     roster = [WorkerId("a", slot) for slot in range(5)]
     layout, now_s, by = place(roster, 4), 100.0, "a:0"
+    started = [
+        WorkerStarted(time_s=1.0, by=str(one), worker=str(one), host="a", pid=one.slot, number=one.slot)
+        for one in roster
+    ]
     told: list[AnyEvent] = [
-        RunStarted(time_s=0.0, by="launcher", run=name, workers=4, spares=1, min_workers=1, model="tiny", data="digits",
-                   batch_size=64, launcher="mpirun", version="0"),
-        *(WorkerStarted(time_s=1.0, by=str(one), worker=str(one), host="a", pid=one.slot, number=one.slot) for one in roster),
-        TrainingStarted(time_s=now_s, by=by, step=0, steps=steps, steps_per_epoch=steps, train_samples=9, test_samples=9,
-                        parameters=1_000_000),
+        RunStarted(
+            time_s=0.0,
+            by="launcher",
+            run=name,
+            workers=4,
+            spares=1,
+            min_workers=1,
+            model="tiny",
+            data="digits",
+            batch_size=64,
+            launcher="mpirun",
+            version="0",
+        ),
+        *started,
+        TrainingStarted(
+            time_s=now_s,
+            by=by,
+            step=0,
+            steps=steps,
+            steps_per_epoch=steps,
+            train_samples=9,
+            test_samples=9,
+            parameters=1_000_000,
+        ),
         ViewAgreed(time_s=now_s, by=by, epoch=0, layout=layout, step=0, reason="start"),
-    ]  # fmt: skip
+    ]
     for step in range(steps):
         step_s, recovery_s = STEP_S, 0.0
         if step in struck:
