@@ -37,8 +37,7 @@ def compare(
 
 def must_progress(study: Study, source: str) -> None:
     """Raise ConfigError when no run of the study got anywhere."""
-    stuck = study.endings.get("no_progress", 0) + study.endings.get("starved", 0)
-    if stuck < study.runs:
+    if not study.stuck:
         return
     starved = study.endings.get("starved", 0) == study.runs
     why = "too few nodes are left, and none come back" if starved else "failures undo the work faster than it is done"

@@ -22,6 +22,7 @@ from simulator.units import NS_PER_S, S_PER_H
 
 Told = Callable[[int, int], None]
 _CHUNK_RUNS = 4
+_NOTHING = 1e-3  # of the wall time: so little work is none
 _INLINE = 4  # so few runs are not worth starting processes for
 
 
@@ -42,6 +43,12 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     cost: Estimate | None = None
     sample: Outcome | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether no run got anywhere; one that ran out of nodes after some work did."""
+        in_vain, starved = self.endings.get("no_progress", 0), self.endings.get("starved", 0)
+        return in_vain == self.runs or (in_vain + starved == self.runs and self.effective.mean < _NOTHING)
 
 
 class Cores:

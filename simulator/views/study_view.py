@@ -83,9 +83,8 @@ def comparison(studies: Sequence[Study], width: int) -> Table:
     for study in sorted(studies, key=lambda one: -one.effective.mean):
         wall_s = study.wall_s.mean or 1.0
         shares = {name: amount.mean / wall_s for name, amount in study.accounts_s.items()}
-        stuck = study.endings.get("no_progress", 0) + study.endings.get("starved", 0)
         table.add_row(
-            Text(study.policy, "bold" if not stuck else "bold red"),
+            Text(study.policy, "bold red" if study.stuck else "bold"),
             f"{study.goodput.mean * 100:.2f} ± {study.goodput.half_width * 100:.2f}",
             f"{study.effective.mean * 100:.2f} ± {study.effective.half_width * 100:.2f}",
             f"{study.interruptions.mean / wall_s * 3600:.2f}",
@@ -93,7 +92,7 @@ def comparison(studies: Sequence[Study], width: int) -> Table:
             f"{shares['redone'] * 100:.2f}",
             f"{shares['waiting'] * 100:.2f}",
             money(None if study.cost is None else study.cost.mean),
-            Text("cannot progress", "red") if stuck == study.runs else stacked(shares, cells),
+            Text("cannot progress", "red") if study.stuck else stacked(shares, cells),
         )
     return table
 

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from sim_world import HOUR, case, cases, scenario
 
+from ft_horovod.core.errors import ConfigError
+from ft_horovod.core.schedule import At, Fault, FaultSchedule, Target
 from simulator.costs.model import Commit
+from simulator.experiments.compare import must_progress
 from simulator.experiments.montecarlo import Cores, cores, study
 from simulator.experiments.single import Case, run_once
 from simulator.failures.causes import Cause, Failures
@@ -86,3 +89,18 @@ def test_the_interval_narrows_until_it_is_narrow_enough() -> None:
         fine = study(case(precision=Precision(half_width=0.01, least=4, most=2000)), one)
     assert rough.runs < fine.runs < 2000
     assert fine.goodput.half_width <= 0.01
+
+
+def test_running_out_of_nodes_after_some_work_is_no_error() -> None:
+    leave = Fault(kind="leave", at=At(time_s=7200), target=Target(worker=3), notice_s=0.0)
+    late = Fault(kind="leave", at=At(time_s=0), target=Target(worker=3), notice_s=0.0)
+    quiet = Failures(causes=(Cause(name="never", mtbf_h=1e12),))
+    few = scenario(cluster=ClusterConfig(nodes=4), failures=quiet)
+    with cores(1) as one:
+        some = study(Case(few, FaultSchedule(version=1, faults=(leave,))), one, runs=2)
+        none = study(Case(few, FaultSchedule(version=1, faults=(late,))), one, runs=2)
+    assert some.endings == none.endings == {"starved": 2}
+    assert (some.stuck, none.stuck) == (False, True)
+    with pytest.raises(ConfigError, match=r"c\.yaml: restart_disk cannot progress: too few nodes are left"):
+        must_progress(none, "c.yaml")
+    must_progress(some, "c.yaml")
