@@ -31,6 +31,7 @@ def prediction_view(prediction: Prediction, *, own: bool, width: int) -> Rendera
     foot = Text.assemble(
         (" recovery overhead  ", "bright_black"), (f"{prediction.recovery_s:.3f} s / {run.recovery_s:.3f} s", "bold"),
         (f"  {_error(prediction.recovery_s, run.recovery_s)}", "bold"),
+        (f"   booked by the kernel: {prediction.kernel_s:.3f} s", "bright_black"),
         ("\n wall time          ", "bright_black"), (f"{prediction.wall_s:.1f} s / {run.wall_s:.1f} s  {wall}", "bold"),
         ("\n goodput            ", "bright_black"), (f"{prediction.goodput:.1%} / {goodput:.1%}", "bold"),
     )  # fmt: skip

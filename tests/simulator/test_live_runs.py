@@ -45,7 +45,8 @@ def test_another_schedule_is_predicted(tmp_path: Path) -> None:
         assert one.phases_s == pytest.approx(one.failure.phases_s)
         assert one.cost_s == pytest.approx(one.failure.cost_s)
     assert prediction.outcome.interruptions == 3
-    assert abs(prediction.error) < 0.1
+    assert abs(prediction.error) < 0.01
+    assert prediction.kernel_s == pytest.approx(run.recovery_s, rel=0.1)
     assert prediction.wall_s == pytest.approx(run.wall_s, rel=0.02)
 
 
