@@ -18,7 +18,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages soak clean help
+.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim soak clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
 	@:
@@ -55,6 +55,9 @@ bench-overhead: setup  ## What fault tolerance costs while nothing fails
 
 bench-stages: setup  ## A model split over stages: steps, backups, recovery, bubble
 	@$(BIN)/python benchmarks/stages.py
+
+bench-sim: setup  ## Speed of the simulator, and the published figures it must give
+	@$(BIN)/python benchmarks/simulation.py
 
 soak: setup  ## Many kills in a row; KILLS=200
 	@$(BIN)/python benchmarks/soak.py --kills $(KILLS)

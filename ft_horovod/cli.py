@@ -1,4 +1,4 @@
-"""The command line: parsing only. What a command does lives in `launch`, `status` and `install`."""
+"""The command line: parsing only. What a command does lives in `launch`, `status`, `install` and `simulator`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ft_horovod import __version__
 from ft_horovod.core.errors import EXIT_INTERRUPTED, FtHorovodError
+from simulator.cli import COMMANDS as SIMULATOR_COMMANDS
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -102,6 +103,27 @@ def status(run: Path, plain: bool) -> None:
     from ft_horovod.status.attach import attach
 
     sys.exit(attach(run, _console(plain)))
+
+
+@commands.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--speed", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Times as fast."
+)
+@click.option("--costs", type=click.Path(path_type=Path), help="Cost model of `calibrate`, from other runs than this.")
+@click.option("--plain", is_flag=True, help="Plain lines instead of the live view.")
+def replay(run: Path, speed: float, costs: Path | None, plain: bool) -> None:
+    """Play the recorded run in the folder RUN, then compare it with what the simulator predicts for it."""
+    from ft_horovod.status.replay import play
+    from simulator.cli import show_prediction
+    from simulator.live import read_events
+
+    play(read_events(run), _console(plain), speed)
+    show_prediction(run, costs)
+
+
+for _command in SIMULATOR_COMMANDS:
+    commands.add_command(_command)
 
 
 @commands.command()

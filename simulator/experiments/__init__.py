@@ -1,0 +1,1 @@
+"""Many runs and what they say: Monte Carlo, the vectorised path, comparison, planning. Knows no files."""

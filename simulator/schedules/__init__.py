@@ -1,0 +1,1 @@
+"""Traces of others in, fault schedules out. Knows their formats; knows no simulation."""
