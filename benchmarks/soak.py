@@ -5,7 +5,8 @@
 Many runs one after the other, each with a random number of workers, spares and newcomers. A third of the kills are
 followed by another within 60 ms, while the group recovers; some strike everybody but one, and some workers are
 stopped instead of killed. The exit code is 1 when a run hung, used a sample not exactly as planned, or ended with
-weights that differ. Runs with anything remarkable leave trace, logs and stacks under results/hangs.
+weights that differ; with stages, also when it gave up without naming the stage that was lost. Runs with anything
+remarkable leave trace, logs and stacks under results/hangs.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ def draw_plan(options: argparse.Namespace, number: int, step_s: float | None) ->
     strikes = rng.randint(*_STRIKES)
     if not respawn:
         strikes = min(strikes, workers + spares - 2)
+    stages = rng.randint(2, min(options.stages, workers // 2)) if options.stages > 1 else 1
     lasts_s = strikes * options.gap + _EXTRA_S
     return Plan(
         number=number,
@@ -126,6 +128,8 @@ def draw_plan(options: argparse.Namespace, number: int, step_s: float | None) ->
         spares=spares,
         norm=rng.choice(("batch", "group")),
         respawn=respawn,
+        stages=stages,
+        role=rng.choice(("replica", "standby")) if stages > 1 else "replica",
         strikes=strikes,
         steps=max(40, min(5000, round(lasts_s / (step_s or _FIRST_GUESS_STEP_S)))),
     )
@@ -160,7 +164,9 @@ def totals(runs: Sequence[SoakRun]) -> dict[str, object]:
 
 def _is_bad(run: SoakRun) -> bool:
     verdict = run.verdict
-    return run.hung is not None or verdict.samples_wrong is not None or verdict.weights_agree is False
+    lost_without_saying = verdict.outcome != "finished" and run.plan.stages > 1 and not verdict.names_stage
+    wrong = verdict.samples_wrong is not None or verdict.weights_agree is False
+    return run.hung is not None or wrong or lost_without_saying
 
 
 def _enough(runs: Sequence[SoakRun], options: argparse.Namespace, spent_s: float) -> bool:
@@ -170,7 +176,8 @@ def _enough(runs: Sequence[SoakRun], options: argparse.Namespace, spent_s: float
 
 
 def _size(plan: Plan) -> str:
-    return f"{plan.workers}+{plan.spares}, {plan.norm} norm, {'respawn' if plan.respawn else 'no respawn'}"
+    stages = f", {plan.stages} stages, {plan.role}" if plan.stages > 1 else ""
+    return f"{plan.workers}+{plan.spares}{stages}, {plan.norm} norm, {'respawn' if plan.respawn else 'no respawn'}"
 
 
 def _standing(runs: Sequence[SoakRun]) -> str:
@@ -205,6 +212,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, nargs=2, default=[6, 10], metavar=("LEAST", "MOST"))
     parser.add_argument("--model", default="tiny")
+    parser.add_argument("--stages", type=int, default=1, help="cut the model into 2 to so many stages, drawn each run")
     parser.add_argument("--respawn", action=argparse.BooleanOptionalAction, help="drawn for each run when not given")
     parser.add_argument("--gap", type=float, default=1.0, help="mean seconds between strikes")
     parser.add_argument("--hang-share", type=float, default=0.1, help="of the strikes: stopped instead of killed")

@@ -13,15 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from common import RESULTS
-from ours import GENTLE_S, board_of, config_for, prepare, scratch_folder, trainer_environment
+from ours import GENTLE_S, board_of, config_of, prepare, scratch_folder, trainer_environment
 from processes import end_descendants, living_descendants, started
 from soak_strikes import Habits, Striker
 from soak_verdict import Strike, Verdict, judge
 
-from ft_horovod.core.config import ModelName, NormName
+from ft_horovod.core.config import LayoutConfig, ModelName, NormName
 from ft_horovod.core.trace import AnyEvent, StepFinished, TrainingStarted
 from ft_horovod.status.follow import Tail, read_trace
 
@@ -40,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spares: int
     norm: NormName
     respawn: bool
+    stages: int = 1
+    role: Literal["replica", "standby"] = "replica"
     strikes: int
     steps: int
 
@@ -64,7 +67,10 @@ class SoakRun(msgspec.Struct, frozen=True, kw_only=True):
 
 def soak_once(plan: Plan, habits: Habits, limits: Limits, tell: Callable[[Striker], None]) -> SoakRun:
     """Do one run; `tell` is called all the time."""
-    config = config_for(plan.model, plan.workers, plan.steps, spares=plan.spares, respawn=plan.respawn, norm=plan.norm)
+    layout = LayoutConfig(
+        workers=plan.workers, spares=plan.spares, respawn=plan.respawn, stages=plan.stages, role=plan.role
+    )
+    config = config_of(plan.model, layout, plan.steps, plan.norm)
     began = time.monotonic()
     with scratch_folder() as folder:
         run, log = folder / "run", folder / "output.log"

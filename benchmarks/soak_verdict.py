@@ -21,6 +21,7 @@ from ft_horovod.core.trace import (
     RunStarted,
     TrainingFinished,
     TrainingStarted,
+    TrainingStopped,
     ViewAgreed,
     WorkerFailed,
     WorkerFinished,
@@ -50,6 +51,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     late_deaths       killed as stuck, but they were dying of our SIGKILL
     samples_wrong     what is wrong with the samples' books of a finished run; None: nothing
     weights_agree     None: the run did not finish, or nobody said
+    names_stage       the run gave up and said which stage was lost
     recoveries_s      total of each recovery
     """
 
@@ -64,6 +66,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     late_deaths: int
     samples_wrong: str | None
     weights_agree: bool | None
+    names_stage: bool
     recoveries_s: tuple[float, ...]
 
     @property
@@ -94,6 +97,7 @@ def judge(events: Sequence[AnyEvent], strikes: Sequence[Strike], *, hung: bool) 
         late_deaths=sum(worker in struck - stopped for worker in accused),
         samples_wrong=_samples_wrong(events, summary.samples_exact),
         weights_agree=summary.weights_agree,
+        names_stage=any("stage" in event.reason for event in events if isinstance(event, TrainingStopped)),
         recoveries_s=tuple(event.total_s for event in events if isinstance(event, FailureRecovered)),
     )
 

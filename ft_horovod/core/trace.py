@@ -66,6 +66,14 @@ class ViewAgreed(Event, frozen=True, tag="view_agreed"):
     reason: Literal["start", "failure", "change"]
 
 
+class Promoted(Event, frozen=True, tag="promoted"):
+    """A worker leads its stage from now on."""
+
+    worker: str
+    stage: int
+    instead_of: str
+
+
 class StepFinished(Event, frozen=True, tag="step_finished"):
     """One optimizer step, written by the leader. `recovery_s` is the part of `step_s` that failures cost; `waited_s`,
     added up over all members, the time in which they waited for other stages.
@@ -222,6 +230,7 @@ AnyEvent = (
     | WorkerStarted
     | TrainingStarted
     | ViewAgreed
+    | Promoted
     | StepFinished
     | FaultInjected
     | HangDetected

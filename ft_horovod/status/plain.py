@@ -15,6 +15,7 @@ from ft_horovod.core.trace import (
     FaultInjected,
     HangDetected,
     NewcomerDismissed,
+    Promoted,
     RunFinished,
     RunStarted,
     SlowDetected,
@@ -55,7 +56,15 @@ def plain_line(event: AnyEvent) -> str | None:
             return None
         case WorkerFailed(exit_code=code) if code == EXIT_REQUEUE:
             return None  # everybody says so, and TrainingStopped says why
-        case ViewAgreed() | WorkerStarted() | WorkerLeft() | NewcomerDismissed() | WorkerFailed() | SlowDetected():
+        case (
+            ViewAgreed()
+            | Promoted()
+            | WorkerStarted()
+            | WorkerLeft()
+            | NewcomerDismissed()
+            | WorkerFailed()
+            | SlowDetected()
+        ):
             return _about_workers(event)
         case FaultInjected() | HangDetected() | WorkerLost() | FailureRecovered():
             return _about_failures(event)
@@ -97,12 +106,15 @@ def _about_the_run(
 
 
 def _about_workers(
-    event: ViewAgreed | WorkerStarted | WorkerLeft | NewcomerDismissed | WorkerFailed | SlowDetected,
+    event: ViewAgreed | Promoted | WorkerStarted | WorkerLeft | NewcomerDismissed | WorkerFailed | SlowDetected,
 ) -> str:
     match event:
         case ViewAgreed():
             sizes = f"{plural(len(event.layout.members), 'member')}, {plural(len(event.layout.spares), 'spare')}"
             return f"view {event.epoch} ({event.reason}) from step {event.step}: {sizes}"
+        case Promoted():
+            stead = short_name(event.instead_of)
+            return f"{short_name(event.worker)} leads stage {event.stage} instead of {stead}"
         case WorkerStarted():
             return f"{short_name(event.worker)} has come (pid {event.pid})"
         case WorkerLeft():

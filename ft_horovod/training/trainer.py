@@ -21,7 +21,7 @@ from ft_horovod.core.layout import Layout, View, place_groups
 from ft_horovod.core.partition import share_members_on, shrink, stage_costs
 from ft_horovod.core.recovery import Goal, RecoveryPlan, recover
 from ft_horovod.core.spans import Spans
-from ft_horovod.core.trace import FailureRecovered, TrainingStarted, TrainingStopped, ViewAgreed, WorkerLost
+from ft_horovod.core.trace import FailureRecovered, Promoted, TrainingStarted, TrainingStopped, ViewAgreed, WorkerLost
 from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Facts, Membership, Progress, Report
 from ft_horovod.tracefile import TraceFile
@@ -138,7 +138,7 @@ class Trainer:
         claimed = _claimed(facts, plan.layout, newest.act)
         self._acts.enter(self._me, View(facts.epoch, plan.layout), claimed, newest.costs)
         self._around.on_layout(plan.layout, self._roster)
-        self._announce(before, lost, newest.step)
+        self._announce(before, lost, newest.step, plan)
         return True
 
     def _plan(self, facts: Facts, before: Layout | None, lost: list[WorkerId]) -> RecoveryPlan:
@@ -211,7 +211,7 @@ class Trainer:
                 role = before.role(worker)[0].value
                 self._around.trace.emit(WorkerLost, worker=str(worker), kind=kinds[worker], role=role, step=step)
 
-    def _announce(self, before: Layout | None, lost: list[WorkerId], step: int) -> None:
+    def _announce(self, before: Layout | None, lost: list[WorkerId], step: int, plan: RecoveryPlan) -> None:
         """The leader tells the trace about the new layout."""
         if not self._leads or self._layout is None:
             return
@@ -219,6 +219,9 @@ class Trainer:
             self._around.trace.emit(TrainingStarted, resumed=step > 0, **self._acts.describe())
         reason = "start" if before is None else "failure" if lost else "change"
         self._around.trace.emit(ViewAgreed, epoch=self._epoch, layout=self._layout, step=step, reason=reason)
+        for promotion in plan.promotions:
+            worker, instead_of = str(promotion.worker), str(promotion.instead_of)
+            self._around.trace.emit(Promoted, worker=worker, stage=promotion.stage, instead_of=instead_of)
 
     def _book_recovery(self) -> None:
         """An act is finished: whatever failed before it is over."""
