@@ -24,6 +24,7 @@ _DEPTH = 40
 _TAG = "tag:yaml.org,2002:"
 _INT, _FLOAT, _STR = _TAG + "int", _TAG + "float", _TAG + "str"
 _PATH_PART = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # YAML ends lines at these too, which PyYAML forgets in plain text
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -56,6 +57,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = '"' if _LINE_ENDS.search(text) else None
+    return dumper.represent_scalar(_STR, text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in (_TAG + "bool", _TAG + "null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
