@@ -89,11 +89,11 @@ def main() -> None:
 
 def _measure(case: Case, options: argparse.Namespace, rng: random.Random, out: Console) -> Iterator[str]:
     """Ours with each number of spares, then stock, again and again; a line on how it stands after each turn."""
-    stock_tries = options.stock_tries if case.model in options.stock_models else 0
+    stock_tries = options.stock_tries if options.fault == "kill" and case.model in options.stock_models else 0
     for number in range(max(options.tries, stock_tries)):
         if number < options.tries:
             for spares, kills in case.ours.items():
-                run, found = _try_ours(case, spares, number, rng, options.limit)
+                run, found = _try_ours(case, spares, number, rng, options)
                 kills += found
                 if run.problem:
                     case.problems.append(f"{spares} spares, try {number + 1}: {run.problem}")
@@ -104,11 +104,11 @@ def _measure(case: Case, options: argparse.Namespace, rng: random.Random, out: C
 
 
 def _try_ours(
-    case: Case, spares: int, number: int, rng: random.Random, limit_s: float
+    case: Case, spares: int, number: int, rng: random.Random, options: argparse.Namespace
 ) -> tuple[TrainerRun, list[KillCost]]:
-    faults, steps = draw_kills(rng, case.workers, spares, number)
-    run = train(config_for(case.model, case.workers, steps, spares=spares), limit_s, faults)
-    return run, costs(run.events)
+    faults, steps = draw_kills(rng, case.workers, spares, number, options.fault)
+    run = train(config_for(case.model, case.workers, steps, spares=spares), options.limit, faults)
+    return run, costs(run.events, options.fault)
 
 
 def _latest(case: Case) -> str:
@@ -135,7 +135,7 @@ def _phase(kills: Iterable[KillCost], phase: str) -> list[float]:
 
 
 def _table(cases: list[Case]) -> Table:
-    table = Table(title="SIGKILL to the next finished step: median (least to most), ms")
+    table = Table(title="From the fault to the next finished step: median (least to most), ms")
     for heading in ("model", "workers", "", "kills", "total", "less one step", "delay", *PHASES, "stock / ours"):
         table.add_column(heading, justify="left" if heading in ("model", "") else "right")
     for case in cases:
@@ -176,6 +176,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "resnet50"])
     parser.add_argument("--spares", type=int, nargs="+", default=[0, 1], help="one variant of ours for each")
+    parser.add_argument(
+        "--fault", choices=["kill", "hang"], default="kill", help="SIGKILL or SIGSTOP; ours alone hangs"
+    )
     parser.add_argument("--tries", type=int, default=5, help="runs of ours for each variant; each has several kills")
     parser.add_argument("--stock-tries", type=int, default=5, help="runs of stock, one kill each, 30 s and more")
     parser.add_argument("--stock-models", nargs="*", choices=MODELS, default=["tiny", "resnet50"])

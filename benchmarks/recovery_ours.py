@@ -9,6 +9,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 from common import short
@@ -16,6 +17,8 @@ from common import short
 from ft_horovod.core.schedule import At, Fault, FaultSchedule, Target
 from ft_horovod.core.trace import AnyEvent, FailureRecovered, FaultInjected, StepFinished, ViewAgreed
 from ft_horovod.status.ledger import PHASES, phase_s
+
+Blow = Literal["kill", "hang"]
 
 _FIRST_STEP = 12
 _GAP_STEPS = 12
@@ -48,8 +51,10 @@ class KillCost(msgspec.Struct, frozen=True, kw_only=True):
     phases: dict[str, float]
 
 
-def draw_kills(rng: random.Random, workers: int, spares: int, number: int) -> tuple[FaultSchedule, int]:
-    """Kills for the run of this number, and how many steps it needs.
+def draw_kills(
+    rng: random.Random, workers: int, spares: int, number: int, kind: Blow = "kill"
+) -> tuple[FaultSchedule, int]:
+    """Kills, or hangs, for the run of this number, and how many steps it needs.
 
     With spares as many as there are, else until half of the workers are left. Every other kill strikes the leader,
     beginning with the first of odd runs and the second of even ones, the others anybody else.
@@ -60,14 +65,14 @@ def draw_kills(rng: random.Random, workers: int, spares: int, number: int) -> tu
     for kill in range(kills):
         victim = living[0] if (number + kill) % 2 else rng.choice(living[1:])
         living.remove(victim)
-        faults.append(Fault(kind="kill", at=At(step=step, within=rng.random()), target=Target(worker=victim)))
+        faults.append(Fault(kind=kind, at=At(step=step, within=rng.random()), target=Target(worker=victim)))
         step += _GAP_STEPS + rng.randrange(3)
     return FaultSchedule(version=1, seed=number, faults=tuple(faults)), step - _GAP_STEPS + _REST_STEPS + 3
 
 
-def costs(events: Sequence[AnyEvent]) -> list[KillCost]:
-    """What each kill of a run cost; one after which no step was finished any more has no entry."""
-    kills = [event for event in events if isinstance(event, FaultInjected) and event.kind == "kill"]
+def costs(events: Sequence[AnyEvent], kind: Blow = "kill") -> list[KillCost]:
+    """What each kill, or hang, of a run cost; one after which no step was finished any more has no entry."""
+    kills = [event for event in events if isinstance(event, FaultInjected) and event.kind == kind]
     found = (_cost(events, kill) for kill in kills)
     return [cost for cost in found if cost is not None]
 
