@@ -176,9 +176,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "resnet50"])
     parser.add_argument("--spares", type=int, nargs="+", default=[0, 1], help="one variant of ours for each")
-    parser.add_argument(
-        "--fault", choices=["kill", "hang"], default="kill", help="SIGKILL or SIGSTOP; ours alone hangs"
-    )
+    parser.add_argument("--fault", choices=["kill", "hang"], default="kill", help="SIGKILL or SIGSTOP (ours alone)")
     parser.add_argument("--tries", type=int, default=5, help="runs of ours for each variant; each has several kills")
     parser.add_argument("--stock-tries", type=int, default=5, help="runs of stock, one kill each, 30 s and more")
     parser.add_argument("--stock-models", nargs="*", choices=MODELS, default=["tiny", "resnet50"])

@@ -33,6 +33,15 @@ def assert_refused(folder: Path, expected: str, *arguments: str) -> None:
         ("layout:\n  workers: four\n", "run.yaml:2: layout.workers: expected int, got str"),
         ("layout:\n  workers: 0\n", "run.yaml:2: layout.workers: expected int >= 1"),
         ("epochs: 1\nlayout:\n  stages: 5\n  workers: 4\n", "layout.stages is 5, more than layout.workers, 4"),
+        ("layout: {stages: 6, workers: 8}\n", "run.yaml:1: layout.stages: expected int <= 5"),
+        (
+            "layout: {stages: 3, workers: 8, backups: 1}\n",
+            "layout.workers is 8, but 3 stages with these backups",
+        ),
+        ("layout: {stages: 3, backups: [1, 1]}\n", "layout.backups is for 2 stages, layout.stages is 3"),
+        ("layout: {backups: 1}\n", "layout.backups goes with stages"),
+        ("layout: {stages: 2}\ndata: {micro_batch: 7}\n", "data.micro_batch is 7, which does not divide"),
+        ("layout: {role: boss}\n", "run.yaml:1: layout.role: "),
         ("layout: {workers: 2, min_workers: 3}\n", "layout.min_workers is 3, more than layout.workers, 2"),
         ("model:\n  name: resnet51\n", "run.yaml:2: model.name: "),
         ("data: {name: cifar10}\n", "data.name cifar10 needs data.root"),
@@ -50,6 +59,13 @@ def test_a_schedule_that_names_a_worker_that_does_not_exist(tmp_path: Path) -> N
     (tmp_path / "f.yaml").write_text("version: 1\nfaults:\n  - {kind: kill, at: {step: 3}, target: {worker: 9}}\n")
     expected = "f.yaml:3: faults[0].target.worker: there is no worker 9; workers and spares are 0 to 4"
     assert_refused(tmp_path, expected, "--spares", "1", "--schedule", "f.yaml", "--out", "out")
+
+
+def test_flags_that_do_not_fit(tmp_path: Path) -> None:
+    expected = "layout.stages is 3, more than layout.workers, 2"
+    assert_refused(tmp_path, expected, "--stages", "3", "--workers", "2", "--out", "out")
+    expected = "layout.workers is 5, but 3 stages with these backups have 6 members"
+    assert_refused(tmp_path, expected, "--stages", "3", "--backups", "1", "--workers", "5", "--out", "out")
 
 
 def test_a_damaged_data_file(tmp_path: Path) -> None:
@@ -83,11 +99,6 @@ def test_a_missing_config(tmp_path: Path) -> None:
 
 def test_flags_are_checked_like_the_file(tmp_path: Path) -> None:
     assert_refused(tmp_path, "command line: layout.workers: expected int >= 1", "--workers", "0", "--out", "out")
-
-
-def test_stages_are_refused_until_they_exist(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("layout: {stages: 2}\n")
-    assert_refused(tmp_path, "layout.stages", "run.yaml", "--out", "out")
 
 
 def test_resuming_a_folder_without_a_run(tmp_path: Path) -> None:
