@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from ft_horovod.core.config import DataConfig, DataName
 from ft_horovod.core.errors import ConfigError, InvalidTransition
@@ -532,3 +533,17 @@ def test_a_request_is_a_snapshot_of_the_callers_array() -> None:
         indices[:] = 9
         source.gate.set()
         assert prefetcher.get().indices.tolist() == [1, 2]
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    """Read from its file, without importing it: the same images and labels as its own loader gives, split alike."""
+    bunch = load_digits()
+    train, test = read_digits()
+    ours = sorted(
+        (image.tobytes(), int(label))
+        for split in (train, test)
+        for image, label in zip(split.pixels, split.labels, strict=True)
+    )
+    theirs = zip(bunch.images.astype(np.uint8), bunch.target, strict=True)
+    assert ours == sorted((image.tobytes(), int(label)) for image, label in theirs)
+    assert (len(train.labels), len(test.labels)) == (1437, 360)
