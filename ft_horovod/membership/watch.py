@@ -39,17 +39,20 @@ class Verdict(NamedTuple):
     phase: Phase
 
 
-def limit_s(row: Row, config: WatchConfig) -> float | None:
+def limit_s(row: Row, config: WatchConfig, *, stopped: bool) -> float | None:
     """How long a worker may go without a beat in its phase; None when it is not watched."""
+    usual = max(config.floor_s, config.step_factor * row.longest_gap_s)
     match Phase(row.phase):
         case Phase.SETUP | Phase.GONE:
             return None
+        case _ if stopped:
+            return usual
         case Phase.REGROUP | Phase.COMMIT:
             return max(_REGROUP_LIMIT_S, 10 * config.step_factor * row.longest_gap_s)
         case Phase.COMPUTE if row.steps_done < _WARM_STEPS:
             return _WARM_LIMIT_S
         case _:
-            return max(config.floor_s, config.step_factor * row.longest_gap_s)
+            return _DOUBT * usual
 
 
 class Observation:
@@ -86,11 +89,11 @@ def judge(slot: int, seen: Observation, others: Iterable[Row], config: WatchConf
     """Is the neighbour stuck? One inside a call that waits for others is not while one of them is still at work."""
     if seen.row is None:
         return None
-    limit = limit_s(seen.row, config)
-    if limit is None or seen.silent_s <= limit * (1.0 if seen.stopped else _DOUBT):
+    limit = limit_s(seen.row, config, stopped=seen.stopped)
+    if limit is None or seen.silent_s <= limit:
         return None
     at_work = (Phase.COMPUTE, Phase.WAIT, Phase.SETUP, Phase.COMMIT)
-    if seen.row.phase == Phase.REGROUP and any(other.phase in at_work for other in others):
+    if seen.row.phase == Phase.REGROUP and not seen.stopped and any(other.phase in at_work for other in others):
         return None
     return Verdict(slot, seen.silent_s, limit, Phase(seen.row.phase))
 

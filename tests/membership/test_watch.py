@@ -22,22 +22,26 @@ ROW = Row(5, 100, 7, 0, 9, 9, Phase.COMPUTE, 1.0, 1.0, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("phase", "steps_done", "gap_s", "expected"),
+    ("phase", "steps_done", "gap_s", "stopped", "expected"),
     [
-        (Phase.SETUP, 0, 0.0, None),
-        (Phase.GONE, 9, 0.0, None),
-        (Phase.COMPUTE, 9, 0.1, 1.0),
-        (Phase.COMPUTE, 9, 2.0, 6.0),
-        (Phase.WAIT, 9, 0.1, 1.0),
-        (Phase.SPARE, 0, 0.0, 1.0),
-        (Phase.COMPUTE, 0, 0.0, 60.0),  # the first steps teach what a normal pause is
-        (Phase.REGROUP, 9, 0.1, 10.0),
-        (Phase.COMMIT, 9, 1.0, 30.0),
+        (Phase.SETUP, 0, 0.0, True, None),
+        (Phase.GONE, 9, 0.0, True, None),
+        (Phase.COMPUTE, 9, 0.1, True, 1.0),
+        (Phase.COMPUTE, 9, 2.0, True, 6.0),
+        (Phase.COMPUTE, 0, 0.0, True, 1.0),
+        (Phase.REGROUP, 9, 0.1, True, 1.0),
+        (Phase.COMPUTE, 9, 0.1, False, 3.0),  # one that is not stopped gets the benefit of the doubt
+        (Phase.COMPUTE, 9, 2.0, False, 18.0),
+        (Phase.WAIT, 9, 0.1, False, 3.0),
+        (Phase.SPARE, 0, 0.0, False, 3.0),
+        (Phase.COMPUTE, 0, 0.0, False, 60.0),  # the first steps teach what a normal pause is
+        (Phase.REGROUP, 9, 0.1, False, 10.0),
+        (Phase.COMMIT, 9, 1.0, False, 30.0),
     ],
 )
-def test_limits(phase: Phase, steps_done: int, gap_s: float, expected: float | None) -> None:
+def test_limits(phase: Phase, steps_done: int, gap_s: float, stopped: bool, expected: float | None) -> None:
     row = ROW._replace(phase=phase, steps_done=steps_done, longest_gap_s=gap_s)
-    assert limit_s(row, CONFIG) == (pytest.approx(expected) if expected else None)
+    assert limit_s(row, CONFIG, stopped=stopped) == (pytest.approx(expected) if expected else None)
 
 
 def watched(ticks: int, *, beats: bool = False, starved_per_tick_s: float = 0.0, states: str = "TT") -> Observation:
@@ -67,7 +71,7 @@ def test_stuck_or_only_slow(seen: Observation, stuck: bool) -> None:
     verdict = judge(3, seen, [], CONFIG)
     assert (verdict is not None) == stuck
     if verdict:
-        assert verdict == Verdict(3, pytest.approx(seen.silent_s), 1.0, Phase.COMPUTE)
+        assert verdict == Verdict(3, pytest.approx(seen.silent_s), 1.0 if seen.stopped else 3.0, Phase.COMPUTE)
 
 
 def test_another_process_in_the_slot_starts_afresh() -> None:
@@ -85,7 +89,7 @@ def test_nobody_was_seen_yet() -> None:
     [([], True), ([Phase.SPARE, Phase.REGROUP], True), ([Phase.COMPUTE], False), ([Phase.SETUP], False)],
 )
 def test_who_regroups_may_have_to_wait_for_those_at_work(others: list[Phase], stuck: bool) -> None:
-    seen = Observation(lambda _: 0.0, lambda _: frozenset("T"))
+    seen = Observation(lambda _: 0.0, lambda _: frozenset("S"))
     for _ in range(30):
         seen.see(ROW._replace(phase=Phase.REGROUP), 0.5)
     rows = [ROW._replace(pid=1 + i, phase=phase) for i, phase in enumerate(others)]
