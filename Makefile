@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim soak clean help
+.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim bench-prediction soak clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
 	@:
@@ -59,6 +59,9 @@ bench-stages: setup  ## A model split over stages: steps, backups, recovery, bub
 
 bench-sim: setup  ## Speed of the simulator, and the published figures it must give
 	@$(BIN)/python benchmarks/simulation.py
+
+bench-prediction: setup  ## What the simulator predicts for live runs it has not seen
+	@$(BIN)/python benchmarks/prediction.py
 
 soak: setup  ## Many kills in a row; KILLS=200, STAGES=5 for a model that is split
 	@$(BIN)/python benchmarks/soak.py --kills $(KILLS) --stages $(STAGES)
