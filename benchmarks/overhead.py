@@ -83,9 +83,9 @@ def plain(config: RunConfig, limit_s: float) -> Pace:
 def _plain_command(config: RunConfig, workers: int, program: list[str]) -> list[str]:
     """Our mpirun line less what is ours alone."""
     command = mpirun_command(config.launcher, workers, program)
-    for flag, value in (("--with-ft", "ulfm"), ("-x", _OURS_ONLY)):
-        place = next(i for i, pair in enumerate(pairwise(command)) if pair == (flag, value))
-        del command[place : place + 2]
+    for words in (["--with-ft", "ulfm"], ["--mca", "coll", "^han,sm,adapt"], ["-x", _OURS_ONLY]):
+        place = next(i for i in range(len(command)) if command[i : i + len(words)] == words)
+        del command[place : place + len(words)]
     return command
 
 

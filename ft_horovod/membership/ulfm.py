@@ -195,7 +195,7 @@ class UlfmMembership:
         return restored - started, time.monotonic() - restored
 
     def _transfer(self, transfer: Transfer, state_of: Callable[[int], torch.Tensor]) -> None:
-        """Broadcast a stage's state from its source to those who lack it, by a communicator of just these."""
+        """Send a stage's state from its source to those who lack it, on a communicator of just these."""
         party = (transfer.source, *transfer.targets)
         takes_part = self.me in party
         comm = self._world.Split(
@@ -208,7 +208,12 @@ class UlfmMembership:
         host = state.cpu() if state.is_cuda else state
         raw = host.view(torch.uint8).numpy()
         for start in range(0, raw.size, _CHUNK_BYTES):
-            comm.Bcast(raw[start : start + _CHUNK_BYTES], root=0)
+            chunk = raw[start : start + _CHUNK_BYTES]
+            # Not Bcast: without the collectives that know of shared memory it is ten times slower.
+            if comm.rank == 0:
+                MPI.Request.Waitall([comm.Isend(chunk, target) for target in range(1, comm.size)])
+            else:
+                comm.Recv(chunk, 0)
         if state.is_cuda and self.me in transfer.targets:
             state.copy_(host)
         comm.Free()
