@@ -62,7 +62,9 @@ class Assembly:
         wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
         outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step)
-        self.acts = Acts(config, self._work(data, links), len(data.test), outfit)
+        work = self._work(data, links)
+        work.warm_up()
+        self.acts = Acts(config, work, len(data.test), outfit)
         resumed = None if newcomer else keeper.newest()
         if resumed is not None:
             self.acts.resume(resumed)

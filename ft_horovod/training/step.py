@@ -75,6 +75,15 @@ class StepWork:
         """Gradients of before are worth nothing."""
         self._work.begin(0.0)
 
+    def warm_up(self) -> None:
+        """See `Work.warm_up`."""
+        data, share = self._config.data, -(-self.order.batch // self._config.layout.workers)
+        count = min(data.micro_batch or share, share)
+        image = self._loader.get((0, self.order.positions(0).take(1)[0]), None).images[:1]
+        images = image.expand(count, *image.shape[1:]).contiguous().to(self._flat.state.device)
+        self._flat.model(images).sum().backward()
+        self._flat.clear()
+
     def measure(self) -> tuple[float, ...]:
         """See `Work.measure`: there is nothing to cut."""
         return ()

@@ -37,6 +37,10 @@ class Work(Protocol):
         """Positions of the step in hand whose gradients this worker has and would keep through a failure."""
         ...
 
+    def warm_up(self) -> None:
+        """Compute once for nothing: libraries prepare their kernels, and a spare's first step is as fast as any."""
+        ...
+
     def measure(self) -> tuple[float, ...]:
         """What each unit of the model costs on this worker, in seconds; () when nothing depends on it."""
         ...

@@ -14,8 +14,6 @@ import torch
 from torch import nn
 
 UNITS = (("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4", "avgpool", "fc"))
-_MEASURED_SAMPLES = 4
-_MEASURED_TIMES = 3
 
 
 class StageNet(nn.Module):
@@ -47,13 +45,13 @@ def unit_shapes(model: nn.Module, image: tuple[int, int, int]) -> list[tuple[int
     return shapes
 
 
-def measure_costs(model: nn.Module, image: tuple[int, int, int]) -> tuple[float, ...]:
-    """Seconds that a forward and backward pass of a few samples takes in each unit, the least of some tries."""
+def measure_costs(model: nn.Module, image: tuple[int, int, int], samples: int, times: int) -> tuple[float, ...]:
+    """Seconds that a forward and backward pass of so many samples takes in each unit, the least of some tries."""
     training = model.training
     device = next(model.parameters()).device
     best = [float("inf")] * len(UNITS)
-    for _ in range(_MEASURED_TIMES):
-        x = torch.rand(_MEASURED_SAMPLES, *image, generator=torch.Generator().manual_seed(0)).to(device)
+    for _ in range(times):
+        x = torch.rand(samples, *image, generator=torch.Generator().manual_seed(0)).to(device)
         for number, unit in enumerate(_units(model.eval())):  # evaluation: no statistics are changed
             started = time.perf_counter()
             y = unit(x.detach().requires_grad_())

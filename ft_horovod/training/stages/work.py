@@ -41,6 +41,8 @@ from ft_horovod.training.work import SignsOfLife
 _BUCKET_BYTES = 25 << 20
 _HASH_BYTES = 32
 _EVAL_BATCH = 64
+_MEASURED_SAMPLES = 4
+_MEASURED_TIMES = 3
 EVEN_COSTS = (1.0,) * len(UNITS)
 
 
@@ -87,7 +89,13 @@ class StageWork:
         assert self._model is not None
         layout = self._config.layout
         nothing_to_choose = layout.stages == len(UNITS) and layout.backups is not None
-        return () if nothing_to_choose else measure_costs(self._model, self._image)
+        return () if nothing_to_choose else measure_costs(self._model, self._image, _MEASURED_SAMPLES, _MEASURED_TIMES)
+
+    def warm_up(self) -> None:
+        """See `Work.warm_up`."""
+        assert self._model is not None
+        whole = self.order.positions(0)
+        measure_costs(self._model, self._image, self._config.data.micro_batch or self._usual(len(whole), 1), 1)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -192,9 +200,12 @@ class StageWork:
     # -- parts of a step -----------------------------------------------------------------------------------------
 
     def _mine(self, whole: Spans) -> list[MicroBatch]:
-        stages, ways = self._place.stages, len(self._links.ways)
-        size = self._config.data.micro_batch or -(-len(whole) // (2 * stages * ways))
+        size = self._config.data.micro_batch or self._usual(len(whole), len(self._links.ways))
         return [one for one in self._cut(whole, size) if self._passes_here(one)]
+
+    def _usual(self, samples: int, ways: int) -> int:
+        """Size of a micro-batch when none is asked for: twice as many in each pipeline as there are stages."""
+        return -(-samples // (2 * self._config.layout.stages * ways))
 
     def _cut(self, whole: Spans, size: int) -> list[MicroBatch]:
         count = -(-len(whole) // size)
