@@ -12,6 +12,7 @@ from ft_horovod.core.trace import (
     AnyEvent,
     FailureRecovered,
     NewcomerDismissed,
+    Promoted,
     StepFinished,
     WorkerFailed,
     WorkerFinished,
@@ -31,7 +32,9 @@ def test_every_kind_of_event_has_its_line_or_is_left_out_on_purpose():
     dismissed = plain_line(NewcomerDismissed(time_s=1.0, by="a:1#1", worker="a:1#1", reason="the run is over"))
     assert dismissed is not None
     assert "not needed" in dismissed
-    assert len(typing.get_args(AnyEvent)) == 20  # a new kind of event wants a line, or a reason to have none
+    promoted = plain_line(Promoted(time_s=1.0, by="a:1", worker="a:1", stage=2, instead_of="a:0"))
+    assert promoted == "a:1 leads stage 2 instead of a:0"
+    assert len(typing.get_args(AnyEvent)) == 21  # a new kind of event wants a line, or a reason to have none
 
 
 def test_a_recovery_is_told_with_its_phases():

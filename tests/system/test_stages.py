@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Train = Callable[..., Run]
 Weights = dict[str, "object"]
 SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
-STEPS = 24  # an epoch, its small last step included; later on some ReLU flips on a rounding, and paths part
+STEPS = 24  # an epoch, its small last step included; with some seeds a ReLU flips on a rounding, and paths part
 SAME = (
     "--model",
     "tiny",
