@@ -29,7 +29,7 @@ SAME = (
     "--batch-size",
     "60",
     "--seed",
-    "3",
+    "1",
 )
 THREE_BY_TWO = ("--stages", "3", "--backups", "1", "--no-respawn")
 FIVE_BY_TWO = ("--stages", "5", "--backups", "1", "--no-respawn")
