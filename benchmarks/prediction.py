@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from common import RESULTS, console, machine_facts, write_result
+from common import RESULTS, BenchError, console, machine_facts, write_result
 from ours import GENTLE_S, config_for, prepare, scratch_folder, trainer_environment
 from processes import run_limited, take_charge
 from recovery_ours import draw_kills
@@ -37,10 +37,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     predicted_s: float
     measured_s: float
     error: float
-
-
-class BenchError(Exception):
-    """A run of the benchmark did not finish: there is nothing to compare."""
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
-from common import RESULTS, Spread, console, in_ms, machine_facts, spread, write_result
+from common import RESULTS, BenchError, Spread, console, in_ms, machine_facts, spread, write_result
 from ours import TrainerRun, train
 from processes import take_charge
 from recovery_ours import KillCost, costs
@@ -49,10 +49,6 @@ class Bubble(msgspec.Struct, frozen=True, kw_only=True):
     micro_batches: int
     measured: Spread | None
     theory: float
-
-
-class BenchError(Exception):
-    """A run of the benchmark did not finish: there is nothing to compare."""
 
 
 def main() -> None:
