@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.trace import (
     AnyEvent,
     FailureRecovered,
@@ -27,7 +28,7 @@ _STARTING, _MEMBER, _SPARE = "#d7dbe0", "#2f9e6e", "#9fd3bd"
 
 def workers_figure(events: Sequence[AnyEvent]) -> Figure:
     """Who lived when, as what, and what struck them."""
-    workers = list(dict.fromkeys(event.worker for event in events if isinstance(event, WorkerStarted)))
+    workers = sorted({event.worker for event in events if isinstance(event, WorkerStarted)}, key=WorkerId.parse)
     row = {name: len(workers) - 1 - place for place, name in enumerate(workers)}
     fig, axes = figure(height=1.4 + 0.36 * max(2, len(workers)))
     begin_s, end_s = events[0].time_s, events[-1].time_s
@@ -161,5 +162,10 @@ def facts(events: Sequence[AnyEvent], run: LiveRun) -> list[tuple[str, str]]:
         ("lost to failures", f"{run.recovery_s:.2f} s"),
         ("wall time", f"{run.wall_s:.1f} s"),
         ("steps", f"{run.steps:,}"),
-        ("parameters", f"{begun.parameters / 1e6:.1f} M" if begun else "-"),
+        ("parameters", _count(begun.parameters) if begun else "-"),
     ]
+
+
+def _count(number: int) -> str:
+    """A count in thousands or millions."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
