@@ -42,6 +42,10 @@ _POLL_S = 0.05
 _END_S = 10.0  # from the workers' last word to the end of mpirun
 _GRACE_S = 10.0  # from asking the workers to end to ending them
 _LOG_LINES = 12
+_STARTS = 3  # of mpirun, when it says one of these and nothing was started
+_PASSING_TROUBLE = (
+    b"PMIx server's listener thread failed to start",  # an interface of this machine came or went while it looked
+)
 
 
 class Job:
@@ -53,6 +57,7 @@ class Job:
         self._trace = TraceFile(folder.path, LAUNCHER)
         self._merger = Merger(folder.path)
         self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
         self._started_at = time.monotonic()
         self._last_word_at: float | None = None
 
@@ -60,9 +65,6 @@ class Job:
         """Start mpirun in a session of its own, so that a Ctrl-C reaches only this process."""
         layout, folder = self._config.layout, self._folder
         LauncherPid.of_this_process().write(folder.path)
-        processes = layout.workers + layout.spares
-        program = [sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)]
-        command = mpirun_command(self._config.launcher, processes, program)
         self._trace.emit(
             RunStarted,
             run=folder.path.name,
@@ -75,6 +77,14 @@ class Job:
             launcher=self._config.launcher.kind,
             version=version,
         )
+        self._start_mpirun()
+
+    def _start_mpirun(self) -> None:
+        layout, folder = self._config.layout, self._folder
+        processes = layout.workers + layout.spares
+        program = [sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)]
+        command = mpirun_command(self._config.launcher, processes, program)
+        self._starts += 1
         with folder.launcher_log.open("ab") as log:
             log.write((" ".join(command) + "\n").encode())
             log.flush()
@@ -99,10 +109,12 @@ class Job:
         """Whether there is nothing more to wait for: mpirun ended, or it is time to end it."""
         assert self._process is not None
         now = time.monotonic()
-        if self._process.poll() is not None or any(
-            failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)
-        ):
+        if any(failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)):
             return True
+        if self._process.poll() is not None:
+            if not self._stumbled():
+                return True
+            self._start_mpirun()
         if not self._have(TrainingStarted):
             return now - self._started_at > self._config.launcher.join_timeout_s
         ended = self._have(TrainingFinished) or self._have(TrainingStopped)
@@ -112,6 +124,13 @@ class Job:
         elif self._last_word_at is None:
             self._last_word_at = now  # the rest is to end by itself, or is ended
         return self._last_word_at is not None and now - self._last_word_at > _END_S
+
+    def _stumbled(self) -> bool:
+        """Whether mpirun ended before it started anything, for a reason that passes."""
+        if self._starts >= _STARTS or self._have(WorkerStarted):
+            return False
+        said = self._folder.launcher_log.read_bytes()
+        return any(said.count(trouble) == self._starts for trouble in _PASSING_TROUBLE)
 
     def end(self, *, interrupted: bool) -> int:
         """End every process of the job, finish the trace, and return the exit code."""
