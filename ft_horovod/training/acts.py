@@ -123,9 +123,8 @@ class Acts:
         self._pulse.enter(Phase.COMPUTE, step)
         if first_try:
             self._between(step, self.pace.typical_s)
-        mine = self._work.gradients(step)
-        mine = msgspec.structs.replace(mine, commit=int(self._leads and self._keeper.due))
-        total = self._work.sum_up("control", self.wishes.add_to(mine, leaving=leaving))
+        wishes = self.wishes.now(leaving=leaving, commit=self._leads and self._keeper.due)
+        total = self._work.compute(step, wishes)
         rate = self._work.update(step)
         self.progress = msgspec.structs.replace(
             self.progress,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -35,7 +37,8 @@ class ShareWork:
         self._flat, self._buckets, self._smoothing = flat, buckets, label_smoothing
         self._beat, self._broken = beat, broken
         self.held = Spans()
-        self.booked = Control()
+        self.say(Control(), torch.empty(0))
+        self._reset_books()
         self._patience = 1.0  # leave a micro-batch when a loss is heard of before this part of it is done
         self._ticks, self._ticks_per_batch = 0, 0
         self._watch_layers()
@@ -43,8 +46,25 @@ class ShareWork:
     def begin(self, finish_from: float) -> None:
         """A new step. `finish_from`: a micro-batch further than this part of it is finished in spite of a loss."""
         self._flat.clear()
-        self.held, self.booked = Spans(), Control()
+        self._reset_books()
         self._patience = finish_from
+
+    def _reset_books(self) -> None:
+        self.held = Spans()
+        self._samples, self._digest = 0, 0
+        # Kept where they are computed: to read them in the middle of a step would make a GPU wait.
+        self._loss = torch.zeros((), device=self._flat.state.device)
+        self._correct = torch.zeros((), device=self._flat.state.device)
+
+    @property
+    def booked(self) -> Control:
+        """The samples that this worker's gradients cover."""
+        return Control(float(self._loss), int(self._correct), samples=self._samples, digest=self._digest)
+
+    def say(self, wishes: Control, speeds: torch.Tensor) -> None:
+        """What goes into the control lane besides the books of the samples."""
+        self._wishes, self._speeds = wishes, speeds
+        self._flat.use_lane(Control.LENGTH + len(speeds))
 
     def compute(self, positions: Spans, batch: Batch, step_samples: int, *, last: bool) -> None:
         """Add the gradients of `batch`, which are the samples at `positions`; `step_samples` are in the whole step.
@@ -63,27 +83,35 @@ class ShareWork:
         except WorkersLost:
             self._flat.restore_statistics(before)
             raise
-        loss = functional.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._smoothing)
+        loss = functional.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._smoothing) / step_samples
+        self.held |= positions
+        self._samples += len(batch.labels)
+        self._digest += digest(batch.indices)
+        self._loss += loss.detach()
+        self._correct += (scores.detach().argmax(1) == labels).sum()
         if last:
+            self._fill_tail(step_samples)
             self._buckets.arm()
         try:
-            (loss / step_samples).backward()
+            loss.backward()
         except WorkersLost:
             self._buckets.disarm()
             self.begin(self._patience)
             raise
-        self.held |= positions
-        self.booked = Control(
-            loss=self.booked.loss + float(loss.detach()) / step_samples,
-            samples=self.booked.samples + len(batch.labels),
-            digest=self.booked.digest + digest(batch.indices),
-            correct=self.booked.correct + int((scores.detach().argmax(1) == labels).sum()),
-        )
 
     def hand_over(self, step_samples: int) -> None:
         """All of this worker's gradients are there: start summing what is not being summed yet."""
-        self._flat.weigh_statistics(len(self.held) / step_samples)
+        if not self._buckets.armed:
+            self._fill_tail(step_samples)
         self._buckets.flush()
+
+    def _fill_tail(self, step_samples: int) -> None:
+        """What is summed behind the gradients: statistics and the control lane."""
+        self._flat.weigh_statistics(len(self.held) / step_samples)
+        counts = msgspec.structs.replace(self._wishes, samples=self._samples, digest=self._digest)
+        lane = self._flat.lane
+        lane.copy_(torch.cat([counts.to_tensor(), self._speeds]))
+        lane[0], lane[1] = self._loss, self._correct
 
     def _watch_layers(self) -> None:
         """Beat at every layer with weights, forward and backward; backward counts double, as it costs."""

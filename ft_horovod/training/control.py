@@ -1,4 +1,4 @@
-"""The control lane: a short vector that is summed with every step's gradients.
+"""The control lane: a short vector that is summed with every step's gradients, as the tail of their first bucket.
 
 It carries the loss, the proof of the samples, and wishes: because everybody sees the same sum, everybody leaves the
 step loop at the same boundary without a message of its own.
@@ -11,31 +11,41 @@ from typing import ClassVar
 import msgspec
 import torch
 
+_PIECE_BITS, _PIECES = 8, 7  # of a digest: pieces of up to 65,536 workers add up to less than 2**24
+_SHIFTS = range(0, _PIECE_BITS * _PIECES, _PIECE_BITS)
+
 
 class Control(msgspec.Struct, frozen=True):
-    """What each worker puts in, and what all get out summed. Sums of counts and digests are exact below 2**53."""
+    """What each worker puts in, and what all get out summed.
+
+    In float32, as gradients are: sums of counts are exact below 2**24, those of digests below 2**56.
+    """
 
     loss: float = 0.0
+    correct: int = 0
     waited_s: float = 0.0  # for other stages
     samples: int = 0
-    digest: int = 0
-    correct: int = 0
     leave: int = 0  # workers that want to hand over and go
     invite: int = 0  # newcomers are wanted for members that are missing
     grow: int = 0  # newcomers are wanted on top
     ready: int = 0  # invited newcomers wait to be let in
     commit: int = 0  # it is time to commit to disk
+    digest: int = 0
 
-    LENGTH: ClassVar[int] = 10
+    LENGTH: ClassVar[int] = 9 + _PIECES
 
     def to_tensor(self) -> torch.Tensor:
-        """float64 `[10]`."""
-        return torch.tensor(msgspec.structs.astuple(self), dtype=torch.float64)
+        """float32 `[16]`: the fields in their order, the digest in pieces of 8 bits, lowest first."""
+        *plain, digest = msgspec.structs.astuple(self)
+        pieces = [digest >> shift & (1 << _PIECE_BITS) - 1 for shift in _SHIFTS]
+        return torch.tensor([*plain, *pieces], dtype=torch.float32)
 
     @classmethod
     def from_tensor(cls, tensor: torch.Tensor) -> Control:
-        loss, waited_s, *counts = tensor.tolist()
-        return cls(loss, waited_s, *(round(count) for count in counts))
+        loss, correct, waited_s, *counts = tensor.tolist()
+        samples, leave, invite, grow, ready, commit, *pieces = map(round, counts)
+        digest = sum(piece << shift for piece, shift in zip(pieces, _SHIFTS, strict=True))
+        return cls(loss, round(correct), waited_s, samples, leave, invite, grow, ready, commit, digest)
 
     @property
     def wants_change(self) -> bool:

@@ -6,8 +6,11 @@ in a buffer of their own, and their sums over all workers in another, so that a 
 that fails.
 
     state   [ parameters | momentum | running statistics ]
-    grad    [ parameters | running statistics ]     this worker's part of the step
-    summed  [ parameters | running statistics ]     the sum over all workers
+    grad    [ parameters | running statistics | lane ]     this worker's part of the step
+    summed  [ parameters | running statistics | lane ]     the sum over all workers
+
+The lane is for whatever else is to be summed in a step. It and the statistics are known when the last forward pass is
+over and lie behind the gradients that come first, those of the last layer: they cost no sum of their own.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+MAX_LANE = 1 << 16
+
 
 class FlatModel:
-    """A model whose tensors are views of flat ones. All float32, on the model's device."""
+    """A model whose tensors are views of flat ones. All float32, on the model's device.
+
+    `lane` is what of the lane is in use, none at first; see `use_lane`.
+    """
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -38,12 +46,21 @@ class FlatModel:
         self.n_parameters = sum(p.numel() for p in self.parameters)
         n_statistics = sum(b.numel() for b in self.statistics)
         self.state = torch.zeros(2 * self.n_parameters + n_statistics, device=device)
-        self.grad = torch.zeros(self.n_parameters + n_statistics, device=device)
+        self.grad = torch.zeros(self.n_parameters + n_statistics + MAX_LANE, device=device)
         self.summed = torch.zeros_like(self.grad)
         self.weights, self.momentum, self.running = self.state.split(
             [self.n_parameters, self.n_parameters, n_statistics]
         )
+        self.use_lane(0)
         self._adopt()
+
+    def use_lane(self, length: int) -> None:
+        """From now on the lane is this long. Raises ValueError above 65,536."""
+        if length > MAX_LANE:
+            raise ValueError(f"the lane has {MAX_LANE} places, not {length}")
+        begin = self.n_parameters + self.running.numel()
+        self.used = begin + length
+        self.lane, self.summed_lane = self.grad[begin : self.used], self.summed[begin : self.used]
 
     def _adopt(self) -> None:
         """Move the model's values into `state` and let it work on views from now on."""
@@ -87,7 +104,7 @@ class FlatModel:
 
     def clear(self) -> None:
         """Begin a step anew: no gradients, statistics as agreed."""
-        self.grad.zero_()
+        self.grad[: self.n_parameters].zero_()
         self._local.copy_(self.running)
 
     def local_statistics(self) -> torch.Tensor:
@@ -100,11 +117,11 @@ class FlatModel:
 
     def weigh_statistics(self, share: float) -> None:
         """Put this worker's statistics, times its share of the batch, behind its gradients, to be summed with them."""
-        torch.mul(self._local, share, out=self.grad[self.n_parameters :])
+        torch.mul(self._local, share, out=self.grad[self.n_parameters :][: self._local.numel()])
 
     def adopt_statistics(self) -> None:
         """The summed statistics become the agreed ones."""
-        self.running.copy_(self.summed[self.n_parameters :])
+        self.running.copy_(self.summed[self.n_parameters :][: self.running.numel()])
 
     def sha256(self) -> str:
         """Hash of all weights and running statistics, hexadecimal."""
@@ -118,14 +135,14 @@ class Buckets:
     """Contiguous slices of the gradients that are summed as soon as the backward pass has filled them.
 
     `started(name, source, target)` is called for each bucket, last layers first, during the backward pass that `arm`
-    announced; the last bucket holds the running statistics as well and is handed over by `flush`.
+    announced. The first one holds the running statistics and the lane as well: they must be there before.
     """
 
     def __init__(self, flat: FlatModel, bucket_bytes: int, started: Callable[[str, torch.Tensor, torch.Tensor], None]):
         self._flat, self._started = flat, started
         self._bounds = _bucket_bounds([p.numel() for p in flat.parameters], bucket_bytes // 4)
         owner = {index: b for b, (first, last) in enumerate(self._bounds) for index in range(first, last)}
-        self._armed = False
+        self.armed = False  # the rest is handed over by a backward pass or `flush`
         self._missing = [0] * len(self._bounds)
         self._next = 0  # buckets start one after the other, so that everybody starts them in the same order
         self._offsets = [0]
@@ -136,14 +153,15 @@ class Buckets:
 
     def arm(self) -> None:
         """The next backward pass completes this worker's gradients of the step."""
-        self._armed, self._next = True, 0
+        self.armed, self._next = True, 0
         self._missing = [last - first for first, last in self._bounds]
 
     def disarm(self) -> None:
-        self._armed = False
+        """The backward pass was left; nothing of it is to be summed any more."""
+        self.armed = False
 
     def _filled(self, bucket: int) -> None:
-        if not self._armed:
+        if not self.armed:
             return
         self._missing[bucket] -= 1
         while self._next < len(self._missing) and not self._missing[self._next]:
@@ -151,20 +169,17 @@ class Buckets:
 
     def flush(self) -> None:
         """Hand over what has not been: everything when no backward pass was armed."""
-        if not self._armed:
+        if not self.armed:
             self._next = 0
         while self._next < len(self._bounds):
             self._start_next()
-        first = self._offsets[-1]
-        if first < self._flat.grad.numel():
-            self._started("statistics", self._flat.grad[first:], self._flat.summed[first:])
-        self._armed = False
+        self.armed = False
 
     def _start_next(self) -> None:
         bucket = self._next
         self._next += 1
         first, last = self._bounds[bucket]
-        start, stop = self._offsets[first], self._offsets[last]
+        start, stop = self._offsets[first], self._offsets[last] if bucket else self._flat.used
         self._started(f"gradients {bucket}", self._flat.grad[start:stop], self._flat.summed[start:stop])
 
 

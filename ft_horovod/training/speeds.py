@@ -48,8 +48,8 @@ class Speeds:
         self._noted = busy_s / samples if samples else 0.0
 
     def lane(self) -> torch.Tensor:
-        """What this worker adds to the control lane, float64 `[members]`: its seconds per sample in its own place."""
-        lane = torch.zeros(len(self._members), dtype=torch.float64)
+        """What this worker adds to the control lane, float32 `[members]`: its seconds per sample in its own place."""
+        lane = torch.zeros(len(self._members))
         if self._members:
             lane[self._mine] = self._noted
         self._noted = 0.0

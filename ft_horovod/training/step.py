@@ -108,14 +108,12 @@ class StepWork:
         weights = [self.speeds.weight(member) for member in self._members]
         return share_out(work, weights)[self._members.index(self._me)]
 
-    def gradients(self, step: int) -> Control:
-        """Compute this worker's gradients of `step` and start summing them. Raises WorkersLost.
-
-        Returns this worker's books of the samples it used.
-        """
+    def compute(self, step: int, wishes: Control) -> Control:
+        """Compute this worker's gradients of `step` and sum them and the control lane. Raises MembershipError."""
         whole = self.order.positions(step)
         if not self._claimed:
             self._work.begin(finish_from(len(self._members), self._spares))
+        self._work.say(wishes, self.speeds.lane())
         rest = self._share(whole - self._claimed)
         begun, samples, whole_share = time.monotonic(), len(rest), not self._claimed
         while rest:
@@ -125,7 +123,11 @@ class StepWork:
         if whole_share:
             self.speeds.note(samples, time.monotonic() - begun)
         self._work.hand_over(len(whole))
-        return self._work.booked
+        self._pulse.enter(Phase.WAIT)
+        self.sums.wait()
+        lane = self._flat.summed_lane.cpu()
+        self.speeds.heard(lane[Control.LENGTH :])
+        return Control.from_tensor(lane[: Control.LENGTH])
 
     def update(self, step: int) -> float:
         """All sums are there: take the step. Returns the learning rate."""
@@ -138,14 +140,13 @@ class StepWork:
         return rate
 
     def sum_up(self, name: str, mine: Control) -> Control:
-        """Sum the control lane, and wait for it and for everything that is being summed. Raises MembershipError."""
-        lane = torch.cat([mine.to_tensor(), self.speeds.lane()])
+        """See `Work.sum_up`."""
+        lane = mine.to_tensor()
         summed = torch.zeros_like(lane)
         self._pulse.enter(Phase.WAIT)
         self.sums.start(name, lane, summed)
         self.sums.wait()
-        self.speeds.heard(summed[Control.LENGTH :])
-        return Control.from_tensor(summed[: Control.LENGTH])
+        return Control.from_tensor(summed)
 
     def _cut(self, work: Spans) -> tuple[Spans, Spans]:
         return work.take(self._config.data.micro_batch or len(work))

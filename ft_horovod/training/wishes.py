@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from ft_horovod.core.config import LayoutConfig
 from ft_horovod.core.layout import Layout
 from ft_horovod.training.control import Control
@@ -41,10 +39,10 @@ class Wishes:
         self._leads = leads
         self._missing = goal - len(layout.members) - len(layout.spares)
 
-    def add_to(self, booked: Control, *, leaving: bool) -> Control:
-        """This worker's part of the control lane: its books and its wishes."""
+    def now(self, *, leaving: bool, commit: bool) -> Control:
+        """What this worker wishes for."""
         if not self._leads:
-            return msgspec.structs.replace(booked, leave=int(leaving))
+            return Control(leave=int(leaving), commit=int(commit))
         now = time.monotonic()
         ready = False
         if now >= self._next_look:
@@ -57,9 +55,7 @@ class Wishes:
             and now >= self._next_invitation
             and self._respawns < self._config.max_respawns
         )
-        return msgspec.structs.replace(
-            booked, leave=int(leaving), invite=int(refill), grow=self._grow, ready=int(ready)
-        )
+        return Control(leave=int(leaving), invite=int(refill), grow=self._grow, ready=int(ready), commit=int(commit))
 
     def heard(self, total: Control) -> None:
         """A step is finished with these wishes of all."""

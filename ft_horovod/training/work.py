@@ -61,12 +61,12 @@ class Work(Protocol):
         """Gradients of before are worth nothing."""
         ...
 
-    def gradients(self, step: int) -> Control:
-        """Compute this worker's gradients of `step`, start summing them, and return what was counted."""
+    def compute(self, step: int, wishes: Control) -> Control:
+        """Compute this worker's gradients of `step`, sum them, and return what was counted and wished by all."""
         ...
 
     def sum_up(self, name: str, mine: Control) -> Control:
-        """Sum the control lane, and wait for it and for everything that is being summed."""
+        """Sum what was counted outside of steps."""
         ...
 
     def update(self, step: int) -> float:

@@ -82,7 +82,8 @@ def layouts(run: Run) -> list[list[list[int]]]:
 
 
 def lost(run: Run) -> list[str]:
-    return sorted(event.worker.partition(":")[2] for event in run.events if isinstance(event, FailureRecovered))
+    """Slots of the members that were lost. A leader that dies right after may have told of the same loss first."""
+    return sorted({e.worker.partition(":")[2] for e in run.events if isinstance(e, FailureRecovered)})
 
 
 @pytest.mark.parametrize("role", ["replica", "standby"])

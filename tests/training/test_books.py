@@ -21,8 +21,9 @@ from ft_horovod.training.pace import Pace
 from ft_horovod.training.wishes import Wishes
 
 A, B, C, D = (WorkerId("a", slot) for slot in range(4))
-counts = st.integers(0, 2**50)
-controls = st.builds(Control, st.floats(0, 1e9), st.floats(0, 1e9), counts, counts, counts, *[st.integers(0, 9)] * 5)
+counts, seconds = st.integers(0, 2**24), st.floats(0, 1e9, width=32)
+digests = st.integers(0, 2**53)
+controls = st.builds(Control, seconds, counts, seconds, counts, *[st.integers(0, 9)] * 5, digests)
 
 
 @given(controls)
@@ -30,7 +31,9 @@ def test_the_control_lane_arrives_as_it_was_sent(control: Control) -> None:
     assert Control.from_tensor(control.to_tensor()) == control
 
 
-@given(st.lists(st.builds(Control, samples=counts, digest=st.integers(0, 2**40)), min_size=1, max_size=8))
+@given(
+    st.lists(st.builds(Control, samples=st.integers(0, 2**21), digest=st.integers(0, 2**52)), min_size=1, max_size=8)
+)
 def test_sums_of_counts_are_exact(parts: list[Control]) -> None:
     total = Control.from_tensor(torch.stack([part.to_tensor() for part in parts]).sum(0))
     assert (total.samples, total.digest) == (sum(p.samples for p in parts), sum(p.digest for p in parts))
@@ -123,40 +126,40 @@ def test_only_the_leader_of_a_group_that_misses_somebody_invites() -> None:
     ):
         wish = wishes(respawn=respawn)
         wish.enter(LAYOUT, goal, leads=leads)
-        assert wish.add_to(Control(), leaving=False).invite == expected
+        assert wish.now(leaving=False, commit=False).invite == expected
 
 
 def test_invitations_pause_and_end() -> None:
     wish = wishes(most=1)
     wish.enter(LAYOUT, 3, leads=True)
-    asked = wish.add_to(Control(), leaving=False)
+    asked = wish.now(leaving=False, commit=False)
     wish.heard(asked)
     assert wish.invites
     wish.enter(LAYOUT, 3, leads=True)
     assert not wish.invites
-    assert wish.add_to(Control(), leaving=False).invite == 0
+    assert wish.now(leaving=False, commit=False).invite == 0
     wish._next_invitation = 0.0  # the pause is over, but one was the most
-    assert wish.add_to(Control(), leaving=False).invite == 0
+    assert wish.now(leaving=False, commit=False).invite == 0
 
 
 def test_everybody_may_leave_and_newcomers_are_told_of() -> None:
     wish = wishes(ready=lambda: True)
     wish.enter(LAYOUT, 2, leads=False)
-    assert wish.add_to(Control(samples=4), leaving=True) == Control(samples=4, leave=1)
+    assert wish.now(leaving=True, commit=True) == Control(leave=1, commit=1)
     wish.enter(LAYOUT, 2, leads=True)
-    assert wish.add_to(Control(), leaving=False).ready == 1
-    assert wish.add_to(Control(), leaving=False).ready == 0  # not looked again at once
+    assert wish.now(leaving=False, commit=False).ready == 1
+    assert wish.now(leaving=False, commit=False).ready == 0  # not looked again at once
 
 
 def test_a_wish_to_grow_lasts_until_it_is_heard() -> None:
     wish = wishes()
     wish.enter(LAYOUT, 2, leads=True)
     wish.grow()
-    assert wish.add_to(Control(), leaving=False).grow == 1
-    assert wish.add_to(Control(), leaving=False).grow == 1
+    assert wish.now(leaving=False, commit=False).grow == 1
+    assert wish.now(leaving=False, commit=False).grow == 1
     wish.heard(Control(grow=1))
     assert wish.invites
-    assert wish.add_to(Control(), leaving=False).grow == 0
+    assert wish.now(leaving=False, commit=False).grow == 0
 
 
 # Names.

@@ -86,20 +86,21 @@ def test_statistics_are_undone_and_weighed() -> None:
     after = flat.local_statistics()
     assert not torch.equal(before, after)
     flat.weigh_statistics(0.25)
-    assert torch.equal(flat.grad[flat.n_parameters :], after * 0.25)
+    assert torch.equal(flat.grad[flat.n_parameters :][: len(after)], after * 0.25)
     flat.restore_statistics(before)
     assert torch.equal(flat.local_statistics(), before)
 
 
 def covered(started: Started, flat: FlatModel) -> list[int]:
-    """How often each element of the gradients was handed over."""
+    """How often each element of the gradients and of the lane was handed over."""
     counts = torch.zeros_like(flat.grad, dtype=torch.int64)
     for _, source, target in started:
         offset = source.storage_offset()
         assert source.data_ptr() == flat.grad.data_ptr() + 4 * offset
         assert target.data_ptr() == flat.summed.data_ptr() + 4 * offset
         counts[offset : offset + source.numel()] += 1
-    return counts.unique().tolist()
+    assert not counts[flat.used :].any()
+    return counts[: flat.used].unique().tolist()
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 20_000, 1 << 30])
@@ -108,6 +109,7 @@ def covered(started: Started, flat: FlatModel) -> list[int]:
 def test_buckets_hand_everything_over_once(bucket_bytes: int, armed: bool, norm: str) -> None:
     x, y = images()
     flat = FlatModel(tiny(norm))
+    flat.use_lane(5)
     started: Started = []
     buckets = Buckets(flat, bucket_bytes, lambda name, source, target: started.append((name, source, target)))
     flat.clear()
@@ -121,8 +123,13 @@ def test_buckets_hand_everything_over_once(bucket_bytes: int, armed: bool, norm:
     buckets.flush()
     assert covered(started, flat) == [1]
     if bucket_bytes == 1:
-        offsets = [source.storage_offset() for name, source, _ in started if name != "statistics"]
+        offsets = [source.storage_offset() for _, source, _ in started]
         assert offsets == sorted(offsets, reverse=armed) or not armed  # the last layers come first
+
+
+def test_a_lane_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="65536 places, not 65537"):
+        FlatModel(tiny()).use_lane(65537)
 
 
 def test_only_float32_is_taken() -> None:

@@ -6,6 +6,7 @@ scores, not stages or messages.
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import torch
 from torch.nn import functional
@@ -23,9 +24,11 @@ class Ends:
     def __init__(self) -> None:
         self.loss, self.samples, self.digest, self.correct = 0.0, 0, 0, 0
 
-    def control(self) -> Control:
-        """What was counted."""
-        return Control(loss=self.loss, samples=self.samples, digest=self.digest, correct=self.correct)
+    def add_to(self, wishes: Control) -> Control:
+        """What was counted, besides these wishes."""
+        return msgspec.structs.replace(
+            wishes, loss=self.loss, samples=self.samples, digest=self.digest, correct=self.correct
+        )
 
 
 class TrainingEnds(Ends):

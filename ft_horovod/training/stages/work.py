@@ -143,8 +143,8 @@ class StageWork:
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def gradients(self, step: int) -> Control:
-        """Do this worker's passes of `step` and start adding up gradients. Raises MembershipError."""
+    def compute(self, step: int, wishes: Control) -> Control:
+        """Do this worker's passes of `step`, add up gradients and the control lane. Raises MembershipError."""
         whole = self.order.positions(step)
         mine = self._mine(whole)
         buckets = self._seats[self._stage].buckets
@@ -152,11 +152,23 @@ class StageWork:
         self._flat.clear()
         ends = self._ends(step, mine)
         begun = time.monotonic()
-        self._passes.train(mine, ends, buckets.arm)
-        self.speeds.note(sum(len(one.positions) for one in mine), time.monotonic() - begun - self._passes.waited_s)
-        self._flat.weigh_statistics(sum(len(one.positions) for one in mine) / len(whole))
+        share = sum(len(one.positions) for one in mine)
+
+        def last_backward() -> None:
+            self._flat.weigh_statistics(share / len(whole))
+            buckets.arm()
+
+        self._passes.train(mine, ends, last_backward)
+        self.speeds.note(share, time.monotonic() - begun - self._passes.waited_s)
+        if not mine:
+            self._flat.weigh_statistics(0.0)
         buckets.flush()
-        return msgspec.structs.replace(ends.control(), waited_s=self._passes.waited_s)
+        counted = msgspec.structs.replace(ends.add_to(wishes), waited_s=self._passes.waited_s)
+        lane = torch.cat([counted.to_tensor(), self.speeds.lane()])
+        summed = torch.zeros_like(lane)
+        self._sum_all("step", lane, summed)
+        self.speeds.heard(summed[Control.LENGTH :])
+        return Control.from_tensor(summed[: Control.LENGTH])
 
     def update(self, step: int) -> float:
         """All agree that the gradients are there: take the step. Returns the learning rate."""
@@ -168,12 +180,11 @@ class StageWork:
         return rate
 
     def sum_up(self, name: str, mine: Control) -> Control:
-        """Sum the control lane over all members; then all agree that everything is there. Raises MembershipError."""
-        lane = torch.cat([mine.to_tensor(), self.speeds.lane()])
+        """See `Work.sum_up`; then all agree that everything is there."""
+        lane = mine.to_tensor()
         summed = torch.zeros_like(lane)
         self._sum_all(name, lane, summed)
-        self.speeds.heard(summed[Control.LENGTH :])
-        return Control.from_tensor(summed[: Control.LENGTH])
+        return Control.from_tensor(summed)
 
     def evaluate(self) -> Control:
         """This worker's part of the evaluation. Raises MembershipError."""
@@ -183,7 +194,7 @@ class StageWork:
         model = self._flat.model.eval()
         self._passes.infer([one for one in work if self._passes_here(one)], ends)
         model.train()
-        return ends.control()
+        return ends.add_to(Control())
 
     def weights_sha256(self) -> str:
         """See `Work.weights_sha256`: the hash over all leaders' hashes, or a member's own if its leader has others."""

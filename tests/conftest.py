@@ -1,4 +1,4 @@
-"""Hypothesis for the tests of the core: no time limits, and in CI the same examples every time."""
+"""Hypothesis for all tests: no time limits, and in CI the same examples every time."""
 
 from __future__ import annotations
 
