@@ -27,7 +27,7 @@ def find_mpirun() -> str:
 
 def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str]) -> list[str]:
     """The full command that starts `processes` copies of `program`."""
-    command = [find_mpirun(), "--with-ft", "ulfm", "--oversubscribe", "-n", str(processes)]
+    command = [find_mpirun(), "--with-ft", "ulfm", "-n", str(processes)]
     if os.geteuid() == 0:
         command.append("--allow-run-as-root")
     if processes > (os.cpu_count() or 1):
@@ -36,12 +36,13 @@ def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str
     # where processes were started later: what they and the others are told then differs.
     command += ["--mca", "coll", "^han,sm,adapt"]
     if config.hosts:
-        command += ["--host", config.hosts]
+        # Not --oversubscribe, which puts all processes on the first host as long as that has cores.
+        command += ["--host", config.hosts, "--map-by", "slot:OVERSUBSCRIBE"]
         if config.network:
             command += ["--mca", "btl_tcp_if_include", config.network, "--prtemca", "prte_if_include", config.network]
     else:
         # Shared memory among those started together; tcp only reaches the ones that were started later.
-        command += ["--mca", "btl", "sm,tcp,self", "--mca", "btl_tcp_if_include", "lo"]
+        command += ["--oversubscribe", "--mca", "btl", "sm,tcp,self", "--mca", "btl_tcp_if_include", "lo"]
     for name in worker_environment(processes):
         command += ["-x", name]
     return [*command, *config.mpirun_args, *program]

@@ -51,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     noticed_at: float | None = None  # Unix time at which it knew of a loss
     last_seen: Mapping[str, float] = {}  # worker -> Unix time of the last sign of life, as seen from this host
     hung: tuple[str, ...] = ()  # workers it killed because they were stuck
+    processors: int = 0  # of its host, which that host's workers share; 0: it computes on a device of its own
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from ft_horovod.training.control import Control
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.pace import Pace
 from ft_horovod.training.wishes import Wishes
-from ft_horovod.training.work import Work
+from ft_horovod.training.work import StepInHand, Work
 
 
 def finite(loss: float | None) -> float | None:
@@ -89,8 +89,8 @@ class Acts:
         self.progress = msgspec.structs.replace(progress, goal=self.progress.goal, costs=costs)
         self._resumed_step = progress.step
 
-    def enter(self, me: WorkerId, view: View, claimed: Spans, costs: tuple[float, ...]) -> None:
-        """A new group holds. Gradients of the `claimed` positions of the step in hand are held by its members."""
+    def enter(self, me: WorkerId, view: View, found: StepInHand, costs: tuple[float, ...]) -> None:
+        """A new group holds."""
         layout = view.layout
         self._epoch, self._leads = view.epoch, me == layout.members[0]
         role, self._stage = layout.role(me)
@@ -98,7 +98,7 @@ class Acts:
         self._part = Part(self._stage or 0, self._stages) if role is Role.LEADER else None
         self.progress = msgspec.structs.replace(self.progress, costs=costs)
         self.pace.disturb(self.progress.step)
-        self._work.enter(layout, claimed, costs)
+        self._work.enter(layout, found, costs)
         if self._stage is not None and self._resumed_step is not None:
             self._keeper.load(self._resumed_step, self._work.named(self._stage, costs))
             self._resumed_step = None

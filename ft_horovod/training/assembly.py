@@ -94,6 +94,7 @@ class Assembly:
             on_layout=self._on_layout,
             kills=self._injector.kills,
             stand_by_beat=self._stand_by_beat,
+            processors=0 if _device(self._config).type == "cuda" else os.cpu_count() or 1,
         )
         return Trainer(self._config, self.membership, self.acts, around)
 

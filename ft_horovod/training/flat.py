@@ -102,6 +102,11 @@ class FlatModel:
             sgd.state[flat]["momentum_buffer"] = self.momentum
         return sgd
 
+    def touch(self) -> None:
+        """Let the system provide the memory of everything, which it does only when something is written there."""
+        self.summed.zero_()
+        self.momentum.zero_()
+
     def clear(self) -> None:
         """Begin a step anew: no gradients, statistics as agreed."""
         self.grad[: self.n_parameters].zero_()

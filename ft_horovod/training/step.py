@@ -28,7 +28,7 @@ from ft_horovod.training.loader import Loader
 from ft_horovod.training.rates import learning_rate
 from ft_horovod.training.speeds import Speeds
 from ft_horovod.training.sums import Sums
-from ft_horovod.training.work import SignsOfLife
+from ft_horovod.training.work import SignsOfLife, StepInHand
 
 _BUCKET_BYTES = 25 << 20
 EVAL_BATCH = 64
@@ -64,6 +64,7 @@ class StepWork:
         self._members: tuple[WorkerId, ...] = ()
         self._spares = 0
         self._claimed = Spans()
+        self._takers: tuple[WorkerId, ...] = ()
         self.speeds = Speeds()
 
     @property
@@ -82,6 +83,7 @@ class StepWork:
         image = self._loader.get((0, self.order.positions(0).take(1)[0]), None).images[:1]
         images = image.expand(count, *image.shape[1:]).contiguous().to(self._flat.state.device)
         self._flat.model(images).sum().backward()
+        self._flat.touch()
         self._flat.clear()
 
     def measure(self) -> tuple[float, ...]:
@@ -96,16 +98,17 @@ class StepWork:
         """See `Work.named`."""
         return self._flat.named(self._flat.state)
 
-    def enter(self, layout: Layout, claimed: Spans, costs: tuple[float, ...]) -> None:
-        """A new group holds; its members hold gradients of the `claimed` positions of the step in hand."""
-        self._members, self._spares, self._claimed = layout.members, len(layout.spares), claimed
+    def enter(self, layout: Layout, found: StepInHand, costs: tuple[float, ...]) -> None:
+        """See `Work.enter`."""
+        self._members, self._spares = layout.members, len(layout.spares)
+        self._claimed, self._takers = found.claimed, found.takers
         self.speeds.enter(self._me, layout)
         self.sums.forget()
         self._loader.discard()
 
-    def _share(self, work: Spans) -> Spans:
-        """This worker's part of `work`."""
-        weights = [self.speeds.weight(member) for member in self._members]
+    def _share(self, work: Spans, takers: tuple[WorkerId, ...] = ()) -> Spans:
+        """This worker's part of `work`, which all members do, or those who take it."""
+        weights = [self.speeds.weight(member) if not takers or member in takers else 0.0 for member in self._members]
         return share_out(work, weights)[self._members.index(self._me)]
 
     def compute(self, step: int, wishes: Control) -> Control:
@@ -114,7 +117,7 @@ class StepWork:
         if not self._claimed:
             self._work.begin(finish_from(len(self._members), self._spares))
         self._work.say(wishes, self.speeds.lane())
-        rest = self._share(whole - self._claimed)
+        rest = self._share(whole - self._claimed, self._takers if self._claimed else ())
         begun, samples, whole_share = time.monotonic(), len(rest), not self._claimed
         while rest:
             part, rest = self._cut(rest)

@@ -28,6 +28,7 @@ from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts
 from ft_horovod.training.newcomers import Roster
 from ft_horovod.training.outage import Kind, Outage
+from ft_horovod.training.work import StepInHand
 
 Ending = Literal["finished", "left"]
 
@@ -43,6 +44,7 @@ class Surroundings:
     on_layout: Callable[[Layout, Roster], None]  # told about each new layout: the watch and the faults depend on it
     kills: Callable[[int, Role], bool]  # whether the fault schedule kills the worker of this number or role
     stand_by_beat: Callable[[], None]  # called all the time while a spare waits
+    processors: int = 0  # see `Report.processors`
 
 
 class Trainer:
@@ -106,6 +108,7 @@ class Trainer:
             noticed_at=time.time() - (time.monotonic() - broken_at) if broken_at else None,
             last_seen=self._around.last_seen(),
             hung=self._around.hung(),
+            processors=self._around.processors,
         )
 
     # -- repair --------------------------------------------------------------------------------------------------
@@ -135,8 +138,8 @@ class Trainer:
         if mine is not None:
             self._acts.adopt(newest)
         self._epoch, self._leads = facts.epoch, self._me == plan.layout.members[0]
-        claimed = _claimed(facts, plan.layout, newest.act)
-        self._acts.enter(self._me, View(facts.epoch, plan.layout), claimed, newest.costs)
+        found = StepInHand(_claimed(facts, plan.layout, newest.act), _takers(facts, plan.layout))
+        self._acts.enter(self._me, View(facts.epoch, plan.layout), found, newest.costs)
         self._around.on_layout(plan.layout, self._roster)
         self._announce(before, lost, newest.step, plan)
         return True
@@ -238,3 +241,13 @@ def _claimed(facts: Facts, layout: Layout, act: int) -> Spans:
         if report.worker in layout.members and report.progress.act == act:
             claimed |= report.held
     return claimed
+
+
+def _takers(facts: Facts, layout: Layout) -> tuple[WorkerId, ...]:
+    """On each host as many members as it has processors; all of those that have a device of their own."""
+    chosen: list[WorkerId] = []
+    for member in layout.members:
+        processors = facts.report(member).processors
+        if not processors or sum(taker.host == member.host for taker in chosen) < processors:
+            chosen.append(member)
+    return tuple(chosen)

@@ -8,12 +8,25 @@ from typing import Protocol
 
 import torch
 
+from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.samples import SampleOrder
 from ft_horovod.core.spans import Spans
 from ft_horovod.membership.board import Pulse
 from ft_horovod.training.control import Control
 from ft_horovod.training.speeds import Speeds
+
+
+@dataclass(frozen=True)
+class StepInHand:
+    """What a new group finds of the step that failed: positions its members hold gradients of, and who does the rest.
+
+    A micro-batch costs much the same however small it is. So members that share processors leave the rest to as many of
+    them as there are processors, and `takers` are these.
+    """
+
+    claimed: Spans
+    takers: tuple[WorkerId, ...]
 
 
 @dataclass(frozen=True)
@@ -53,8 +66,8 @@ class Work(Protocol):
         """The same as views under the model's names, in the order of the flat state."""
         ...
 
-    def enter(self, layout: Layout, claimed: Spans, costs: tuple[float, ...]) -> None:
-        """A new group holds; its members hold gradients of the `claimed` positions of the step in hand."""
+    def enter(self, layout: Layout, found: StepInHand, costs: tuple[float, ...]) -> None:
+        """A new group holds."""
         ...
 
     def forget(self) -> None:

@@ -54,6 +54,7 @@ class Crew:
     config: RunConfig
     folder: Path
     faults: Sequence[Fault] = ()
+    processors: int = 0
     ends: dict[str, End] = field(default_factory=dict)
 
     def run(self) -> Crew:
@@ -145,6 +146,7 @@ class Crew:
             on_layout=lambda layout, _: self._layouts.append(layout),
             kills=lambda number, role: any(f.kind == "kill" and f.worker == number for f in self._planned),
             stand_by_beat=pulse.beat,
+            processors=self.processors,
         )
         resumed = keeper.newest() if me.incarnation == 0 else None
         if resumed is not None:

@@ -91,6 +91,12 @@ def test_losses_change_nothing_but_rounding(tmp_path: Path, calm: Weights, fault
     assert steps == list(range(STEPS))  # each told once, by whoever led
 
 
+@pytest.mark.parametrize("processors", [1, 3])
+def test_what_is_left_of_a_step_may_be_done_by_few(tmp_path: Path, calm: Weights, processors: int) -> None:
+    faults = [fault("kill", 3, 1, within=0.5), fault("kill", 5, 0, within=0.9)]
+    assert_same(Crew(CONFIG, tmp_path, faults, processors=processors).run(), calm)
+
+
 moments = st.lists(
     st.tuples(st.integers(0, STEPS - 1), st.integers(0, 4), st.floats(0.01, 1.0)),
     min_size=1,

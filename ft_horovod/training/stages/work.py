@@ -36,7 +36,7 @@ from ft_horovod.training.stages.ends import TestEnds, TrainingEnds
 from ft_horovod.training.stages.net import UNITS, StageNet, measure_costs, unit_shapes
 from ft_horovod.training.stages.pipeline import MicroBatch, Place, StagePasses
 from ft_horovod.training.sums import Sums
-from ft_horovod.training.work import SignsOfLife
+from ft_horovod.training.work import SignsOfLife, StepInHand
 
 _BUCKET_BYTES = 25 << 20
 _HASH_BYTES = 32
@@ -124,9 +124,9 @@ class StageWork:
     def forget(self) -> None:
         """Nothing is kept from a step that failed."""
 
-    def enter(self, layout: Layout, claimed: Spans, costs: tuple[float, ...]) -> None:
-        """A new group holds. No gradients are `claimed`: a step that failed is done again as a whole."""
-        assert not claimed
+    def enter(self, layout: Layout, found: StepInHand, costs: tuple[float, ...]) -> None:
+        """A new group holds. Nothing is kept of a step that failed: it is done again as a whole."""
+        assert not found.claimed
         self._sums.forget()
         self._loader.discard()
         self.speeds.enter(self._me, layout)
