@@ -93,15 +93,6 @@ class FlatModel:
         parts = state.split(sizes)
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)}
 
-    def optimizer(self, momentum: float, weight_decay: float, *, nesterov: bool) -> torch.optim.SGD:
-        """SGD over one flat parameter whose gradient is `summed`; its momentum is part of `state`."""
-        flat = nn.Parameter(self.weights, requires_grad=True)
-        flat.grad = self.summed[: self.n_parameters]
-        sgd = torch.optim.SGD([flat], lr=0.0, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-        if momentum:
-            sgd.state[flat]["momentum_buffer"] = self.momentum
-        return sgd
-
     def touch(self) -> None:
         """Let the system provide the memory of everything, which it does only when something is written there."""
         self.summed.zero_()

@@ -12,11 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import ResNet
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import FrozenBatchNorm2d
 
 from ft_horovod.core.config import ModelConfig, NormName
+from ft_horovod.training.vision import BasicBlock, Bottleneck, FrozenBatchNorm2d, ResNet
 
 NormLayer = Callable[[int], nn.Module]
 

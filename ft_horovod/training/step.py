@@ -26,6 +26,7 @@ from ft_horovod.training.data import Batch, DataBundle, Prefetcher
 from ft_horovod.training.flat import Buckets, FlatModel
 from ft_horovod.training.loader import Loader
 from ft_horovod.training.rates import learning_rate
+from ft_horovod.training.sgd import FlatSGD
 from ft_horovod.training.speeds import Speeds
 from ft_horovod.training.sums import Sums
 from ft_horovod.training.work import SignsOfLife, StepInHand
@@ -50,12 +51,11 @@ class StepWork:
         self.order = SampleOrder(len(data.train), config.data.batch_size, config.seed)
         self.steps = config.steps or config.epochs * self.order.steps_per_epoch
         self.sums = Sums(membership, signs.beat, config.watch.stall_s)
-        optimizer = config.optimizer
-        self._sgd = flat.optimizer(optimizer.momentum, optimizer.weight_decay, nesterov=optimizer.nesterov)
+        self._sgd = FlatSGD(flat, config.optimizer)
         self._work = ShareWork(
             flat,
             Buckets(flat, _BUCKET_BYTES, self.sums.start),
-            label_smoothing=optimizer.label_smoothing,
+            label_smoothing=config.optimizer.label_smoothing,
             beat=signs.beat,
             broken=lambda: membership.broken_at is not None,
         )
@@ -135,8 +135,7 @@ class StepWork:
     def update(self, step: int) -> float:
         """All sums are there: take the step. Returns the learning rate."""
         rate = learning_rate(self._config.optimizer, self.order.batch, step, self.steps, self.order.steps_per_epoch)
-        self._sgd.param_groups[0]["lr"] = rate
-        self._sgd.step()
+        self._sgd.step(rate)
         self._flat.adopt_statistics()
         self._claimed = Spans()
         self.forget()

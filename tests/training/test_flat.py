@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ft_horovod.core.config import ModelConfig
+from ft_horovod.core.config import ModelConfig, OptimizerConfig
 from ft_horovod.training.flat import Buckets, FlatModel
 from ft_horovod.training.models import build_model
+from ft_horovod.training.sgd import FlatSGD
 
 Started = list[tuple[str, torch.Tensor, torch.Tensor]]
 
@@ -38,8 +39,7 @@ def test_steps_equal_those_of_an_ordinary_optimizer() -> None:
     plain, model = tiny(), tiny()
     flat = FlatModel(model)
     usual = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True)
-    ours = flat.optimizer(0.9, 1e-3, nesterov=True)
-    ours.param_groups[0]["lr"] = 0.1
+    ours = FlatSGD(flat, OptimizerConfig(momentum=0.9, weight_decay=1e-3, nesterov=True))
     for _ in range(3):
         usual.zero_grad()
         functional.cross_entropy(plain(x), y).backward()
@@ -48,7 +48,7 @@ def test_steps_equal_those_of_an_ordinary_optimizer() -> None:
         functional.cross_entropy(model(x), y).backward()
         flat.weigh_statistics(1.0)
         flat.summed.copy_(flat.grad)  # one worker: the sum is its own
-        ours.step()
+        ours.step(0.1)
         flat.adopt_statistics()
     torch.testing.assert_close(flat.weights, torch.cat([p.detach().flatten() for p in plain.parameters()]))
     # Statistics are of the last forward pass, one step's worth of which is in `running` each time.

@@ -31,6 +31,7 @@ from ft_horovod.training.data import DataBundle
 from ft_horovod.training.flat import Buckets, FlatModel
 from ft_horovod.training.loader import Loader, Part
 from ft_horovod.training.rates import learning_rate
+from ft_horovod.training.sgd import FlatSGD
 from ft_horovod.training.speeds import Speeds
 from ft_horovod.training.stages.ends import TestEnds, TrainingEnds
 from ft_horovod.training.stages.net import UNITS, StageNet, measure_costs, unit_shapes
@@ -51,7 +52,7 @@ class _Seat:
     """What holding a stage takes."""
 
     flat: FlatModel
-    sgd: torch.optim.SGD
+    sgd: FlatSGD
     buckets: Buckets
 
 
@@ -113,9 +114,9 @@ class StageWork:
             model = self._model or self._build()
             flat = FlatModel(StageNet(model, *self._bounds(costs)[stage]).train())
             self._watch_layers(flat.model)
-            optimizer = self._config.optimizer
-            sgd = flat.optimizer(optimizer.momentum, optimizer.weight_decay, nesterov=optimizer.nesterov)
-            self._seats[stage] = _Seat(flat, sgd, Buckets(flat, _BUCKET_BYTES, self._share_gradients))
+            self._seats[stage] = _Seat(
+                flat, FlatSGD(flat, self._config.optimizer), Buckets(flat, _BUCKET_BYTES, self._share_gradients)
+            )
         return self._seats[stage]
 
     def _bounds(self, costs: tuple[float, ...]) -> Bounds:
@@ -173,9 +174,7 @@ class StageWork:
     def update(self, step: int) -> float:
         """All agree that the gradients are there: take the step. Returns the learning rate."""
         rate = learning_rate(self._config.optimizer, self.order.batch, step, self.steps, self.order.steps_per_epoch)
-        sgd = self._seats[self._stage].sgd
-        sgd.param_groups[0]["lr"] = rate
-        sgd.step()
+        self._seats[self._stage].sgd.step(rate)
         self._flat.adopt_statistics()
         return rate
 
