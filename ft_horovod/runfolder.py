@@ -67,6 +67,11 @@ class RunFolder:
         if not os.access(self.path, os.W_OK):
             raise ConfigError("cannot be written: permission denied", source=str(self.path))
 
+    def drop_faults(self, until_step: int) -> None:
+        """Forget the faults that have struck by this step; those by time are over as well."""
+        left = [fault for fault in self.read_faults() if fault.step is not None and fault.step > until_step]
+        self.faults.write_bytes(msgspec.json.encode(left))
+
     def read_faults(self) -> list[PlannedFault]:
         """The faults of this run; none when there is no schedule."""
         if not self.faults.exists():

@@ -37,7 +37,18 @@ def mpirun_command(config: LauncherConfig, processes: int, program: Sequence[str
     command += ["--mca", "coll", "^han,sm,adapt"]
     if config.hosts:
         # Not --oversubscribe, which puts all processes on the first host as long as that has cores.
-        command += ["--host", config.hosts, "--map-by", "slot:OVERSUBSCRIBE"]
+        command += [
+            "--host",
+            config.hosts,
+            "--map-by",
+            "slot:OVERSUBSCRIBE",
+            "--prtemca",
+            "plm_ssh_agent",
+            config.agent,
+        ]
+        # A host that is cut off is lost after 4 s, not after 8 minutes.
+        for name, seconds in (("time", 1), ("intvl", 1), ("probes", 3)):
+            command += ["--prtemca", f"oob_tcp_keepalive_{name}", str(seconds)]
         if config.network:
             command += ["--mca", "btl_tcp_if_include", config.network, "--prtemca", "prte_if_include", config.network]
     else:

@@ -1,7 +1,7 @@
-"""Runs one job: starts it, shows it, sees it end, and says what came of it.
+"""Runs one job: starts it, sees it end, starts it again where that helps, and says what came of it.
 
 Whatever happens, no process is left behind and the trace ends with `run_finished`. This module knows processes and
-exit codes. What the workers do is theirs, how it looks is `status`'s.
+exit codes. What the workers do is theirs, how it looks is `status`'s, what is left to run on `restart`'s.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from typing import TypeVar
+
+import msgspec
 
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_FENCED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
+from ft_horovod.core.errors import (
+    EXIT_CONFIG,
+    QuorumLost,
+)
 from ft_horovod.core.trace import (
     AnyEvent,
-    Event,
+    Restarted,
     RunFinished,
     RunStarted,
+    StepFinished,
     TrainingFinished,
     TrainingStarted,
     TrainingStopped,
@@ -35,13 +39,12 @@ from ft_horovod.status.follow import Merger
 from ft_horovod.status.launcher_pid import LauncherPid
 from ft_horovod.tracefile import LAUNCHER, TraceFile
 from launch.mpirun import mpirun_command, worker_environment
-
-E = TypeVar("E", bound=Event)
+from launch.restart import first_ground, ground_left
+from launch.verdict import every, failed_by_itself, have, judge
 
 _POLL_S = 0.05
 _END_S = 10.0  # from the workers' last word to the end of mpirun
 _GRACE_S = 10.0  # from asking the workers to end to ending them
-_LOG_LINES = 12
 _STARTS = 3  # of mpirun, when it says one of these and nothing was started
 _PASSING_TROUBLE = (
     b"PMIx server's listener thread failed to start",  # an interface of this machine came or went while it looked
@@ -53,18 +56,26 @@ class Job:
 
     def __init__(self, config: RunConfig, folder: RunFolder):
         self._config, self._folder = config, folder
-        self.events: list[AnyEvent] = []
+        self.events: list[AnyEvent] = []  # of the last start
+        self._unseen: list[AnyEvent] = []
         self._trace = TraceFile(folder.path, LAUNCHER)
         self._merger = Merger(folder.path)
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
+        self._starts = self._restarts = 0
+        self._ground = first_ground(config)
+        self._too_little = ""  # why it was not started again
         self._started_at = time.monotonic()
         self._last_word_at: float | None = None
 
     def start(self, version: str) -> None:
         """Start mpirun in a session of its own, so that a Ctrl-C reaches only this process."""
+        self._version = version
+        LauncherPid.of_this_process().write(self._folder.path)
+        self._announce()
+        self._start_mpirun()
+
+    def _announce(self) -> None:
         layout, folder = self._config.layout, self._folder
-        LauncherPid.of_this_process().write(folder.path)
         self._trace.emit(
             RunStarted,
             run=folder.path.name,
@@ -75,16 +86,16 @@ class Job:
             data=self._config.data.name,
             batch_size=self._config.data.batch_size,
             launcher=self._config.launcher.kind,
-            version=version,
+            version=self._version,
         )
-        self._start_mpirun()
 
     def _start_mpirun(self) -> None:
-        layout, folder = self._config.layout, self._folder
-        processes = layout.workers + layout.spares
+        folder, processes = self._folder, self._ground.processes
         program = [sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)]
-        command = mpirun_command(self._config.launcher, processes, program)
+        launcher = msgspec.structs.replace(self._config.launcher, hosts=self._ground.hosts)
+        command = mpirun_command(launcher, processes, program)
         self._starts += 1
+        self._started_at, self._last_word_at = time.monotonic(), None
         with folder.launcher_log.open("ab") as log:
             log.write((" ".join(command) + "\n").encode())
             log.flush()
@@ -99,6 +110,10 @@ class Job:
 
     def poll(self, *, last: bool = False) -> list[AnyEvent]:
         """New events of the trace, in order."""
+        fresh, self._unseen = self._unseen + self._look(last=last), []
+        return fresh
+
+    def _look(self, *, last: bool) -> list[AnyEvent]:
         fresh = self._merger.poll(last=last)
         self.events += fresh
         begun = max((i for i, event in enumerate(self.events) if isinstance(event, RunStarted)), default=0)
@@ -109,15 +124,18 @@ class Job:
         """Whether there is nothing more to wait for: mpirun ended, or it is time to end it."""
         assert self._process is not None
         now = time.monotonic()
-        if any(failed.exit_code == EXIT_CONFIG for failed in self._all(WorkerFailed)):
+        if any(failed.exit_code == EXIT_CONFIG for failed in every(self.events, WorkerFailed)):
             return True
         if self._process.poll() is not None:
-            if not self._stumbled():
+            if self._stumbled():
+                self._start_mpirun()
+            elif self._worth_a_restart():
+                self._restart()
+            else:
                 return True
-            self._start_mpirun()
-        if not self._have(TrainingStarted):
+        if not have(self.events, TrainingStarted):
             return now - self._started_at > self._config.launcher.join_timeout_s
-        ended = self._have(TrainingFinished) or self._have(TrainingStopped)
+        ended = have(self.events, TrainingFinished) or have(self.events, TrainingStopped)
         alone = not self._config.launcher.hosts and not any(self._living())
         if not ended and not alone:
             self._last_word_at = None
@@ -127,10 +145,52 @@ class Job:
 
     def _stumbled(self) -> bool:
         """Whether mpirun ended before it started anything, for a reason that passes."""
-        if self._starts >= _STARTS or self._have(WorkerStarted):
+        if self._starts >= _STARTS or have(self.events, WorkerStarted):
             return False
         said = self._folder.launcher_log.read_bytes()
         return any(said.count(trouble) == self._starts for trouble in _PASSING_TROUBLE)
+
+    def _worth_a_restart(self) -> bool:
+        """Whether mpirun or a host was lost in the middle of training, and enough is left to go on with."""
+        assert self._process is not None
+        self._unseen += self._look(last=False)
+        settled = have(self.events, TrainingFinished) or have(self.events, TrainingStopped)
+        broken = failed_by_itself(self.events) is not None
+        if (
+            settled
+            or broken
+            or not have(self.events, TrainingStarted)
+            or self._restarts >= self._config.launcher.restarts
+        ):
+            return False
+        try:
+            self._ground = ground_left(self._config, self._ground)
+        except QuorumLost as error:
+            self._too_little = str(error)
+            return False
+        return self._process.returncode < 0 or bool(self._ground.lost)
+
+    def _restart(self) -> None:
+        """Start mpirun again; faults that have struck do not strike again."""
+        assert self._process is not None
+        lost = ", ".join(self._ground.lost)
+        reason = f"{lost} lost" if lost else f"mpirun ended by signal {-self._process.returncode}"
+        self._restarts, self._starts = self._restarts + 1, 0
+        self._end_workers()
+        self._trace.emit(Restarted, reason=reason, workers=self._ground.processes)
+        self._folder.drop_faults(max((event.step for event in every(self.events, StepFinished)), default=0))
+        self.events.clear()
+        self._announce()
+        self._start_mpirun()
+
+    def _end_workers(self) -> None:
+        """Kill what is left on this host, and see it gone."""
+        give_up = time.monotonic() + _GRACE_S
+        while (left := self._living()) and time.monotonic() < give_up:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(_POLL_S)
 
     def end(self, *, interrupted: bool) -> int:
         """End every process of the job, finish the trace, and return the exit code."""
@@ -139,15 +199,15 @@ class Job:
             self._ask_to_end()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        for pid in self._living():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._end_workers()
         self._process.wait()
         self.poll(last=True)
-        outcome, message, code = self._judge(interrupted)
+        outcome, message, code = judge(
+            self.events, self._folder, interrupted=interrupted, too_little=self._too_little or "all workers are lost"
+        )
         self._trace.emit(RunFinished, outcome=outcome, message=message)
         self.poll(last=True)
-        for host in {started.host for started in self._all(WorkerStarted)} | {socket.gethostname()}:
+        for host in {started.host for started in every(self.events, WorkerStarted)} | {socket.gethostname()}:
             Board.path_for(self._folder.name, host).unlink(missing_ok=True)
         self._folder.launcher_pid.unlink(missing_ok=True)
         return code
@@ -170,30 +230,3 @@ class Job:
         board = Board(path)
         rows = (board.read(slot) for slot in range(ROWS))
         return [row.pid for row in rows if row.pid and lives(row)]
-
-    def _judge(self, interrupted: bool) -> tuple[str, str, int]:
-        """Outcome, message and exit code, from what the trace says."""
-        resume = f"resume with: ft-horovod train --resume {self._folder.path}"
-        failed = next(iter(self._all(WorkerFailed)), None)
-        if self._have(TrainingFinished):
-            return "finished", "", EXIT_OK
-        if interrupted:
-            return "interrupted", resume, EXIT_INTERRUPTED
-        if failed is not None and failed.exit_code not in (EXIT_REQUEUE, EXIT_FENCED):
-            return "failed", f"{failed.worker}: {failed.message}", failed.exit_code
-        stopped = next(iter(self._all(TrainingStopped)), None)
-        if stopped is not None:
-            return "quorum_lost", f"{stopped.reason}; {resume}", EXIT_REQUEUE
-        if self._have(TrainingStarted):
-            return "quorum_lost", f"all workers are lost; {resume}", EXIT_REQUEUE
-        return "failed", f"the workers did not start: {self._log_tail()}", EXIT_BUG
-
-    def _log_tail(self) -> str:
-        lines = self._folder.launcher_log.read_text(errors="replace").strip().splitlines()[1:]
-        return f"see {self._folder.logs}" + "".join(f"\n  {line}" for line in lines[-_LOG_LINES:])
-
-    def _all(self, kind: type[E]) -> Iterable[E]:
-        return (event for event in self.events if isinstance(event, kind))
-
-    def _have(self, kind: type[AnyEvent]) -> bool:
-        return any(True for _ in self._all(kind))

@@ -123,6 +123,8 @@ class LauncherConfig(Section, frozen=True):
     kind: Literal["mpirun"] = "mpirun"
     hosts: str | None = None  # as mpirun's --host; None: this machine
     network: str | None = None  # CIDR of the network between the hosts
+    agent: str = "ssh"  # runs a command on a host: `agent HOST COMMAND`
+    restarts: Index = 3  # of mpirun, when it or a host is lost: the run goes on with the hosts that answer
     mpirun_args: tuple[str, ...] = ()
     join_timeout_s: Positive = 120.0  # until all workers have met
 

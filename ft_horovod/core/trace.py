@@ -35,6 +35,13 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     version: str
 
 
+class Restarted(Event, frozen=True, tag="restarted"):
+    """The launcher starts again, as it or a host was lost; the next event is a `run_started`."""
+
+    reason: str
+    workers: int  # processes, spares among them
+
+
 class WorkerStarted(Event, frozen=True, tag="worker_started"):
     """A process is up. `number` is its place in launch order, by which fault schedules name it; newcomers have none."""
 
@@ -227,6 +234,7 @@ class RunFinished(Event, frozen=True, tag="run_finished"):
 
 AnyEvent = (
     RunStarted
+    | Restarted
     | WorkerStarted
     | TrainingStarted
     | ViewAgreed

@@ -16,6 +16,7 @@ from ft_horovod.core.trace import (
     HangDetected,
     NewcomerDismissed,
     Promoted,
+    Restarted,
     RunFinished,
     RunStarted,
     SlowDetected,
@@ -70,7 +71,15 @@ def plain_line(event: AnyEvent) -> str | None:
             return _about_failures(event)
         case CommitWritten() | CommitFailed():
             return _about_commits(event)
-        case RunStarted() | TrainingStarted() | Evaluated() | TrainingFinished() | TrainingStopped() | RunFinished():
+        case (
+            RunStarted()
+            | Restarted()
+            | TrainingStarted()
+            | Evaluated()
+            | TrainingFinished()
+            | TrainingStopped()
+            | RunFinished()
+        ):
             return _about_the_run(event)
         case _:
             return None
@@ -82,7 +91,7 @@ def recovered_line(event: FailureRecovered) -> str:
 
 
 def _about_the_run(
-    event: RunStarted | TrainingStarted | Evaluated | TrainingFinished | TrainingStopped | RunFinished,
+    event: RunStarted | Restarted | TrainingStarted | Evaluated | TrainingFinished | TrainingStopped | RunFinished,
 ) -> str:
     match event:
         case RunStarted():
@@ -90,6 +99,8 @@ def _about_the_run(
             return (
                 f"run {event.run}: {event.model} on {event.data}, {event.workers} workers{spares} by {event.launcher}"
             )
+        case Restarted():
+            return f"started again with {plural(event.workers, 'worker')}: {event.reason}"
         case TrainingStarted():
             verb = "goes on" if event.resumed else "begins"
             return f"training {verb} at step {event.step} of {event.steps}, {parameters(event.parameters)}"
