@@ -1,7 +1,8 @@
 """Hosts for tests: network namespaces on one bridge, each with a name and an address of its own. Needs root and `ip`.
 
-mpirun reaches them through `agent`, a program that does what ssh does: run a command on a host. Unplugging one takes
-its link down; crashing it kills every process in it. Knows nothing of what runs there.
+mpirun reaches them through `agent`, a program that does what ssh does: run a command on a host, if that is on the
+network. Unplugging a host takes its link down; crashing it kills every process in it as well. Knows nothing of what
+runs there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ case $host in
 %s
 *) echo "agent: no such host: $host" >&2; exit 255;;
 esac
+ip -n "$space" link show eth0 | grep -q "state UP" || { echo "agent: $host cannot be reached" >&2; exit 255; }
 exec ip netns exec "$space" unshare -u sh -c 'hostname "$0"; exec sh -c "$1"' "$space" "$*"
 """
 
