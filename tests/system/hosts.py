@@ -8,12 +8,15 @@ runs there.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+_turn = itertools.count()
 
 _AGENT = """#!/bin/sh
 # As ssh: agent [options] HOST COMMAND...
@@ -72,7 +75,7 @@ class Hosts:
 @contextlib.contextmanager
 def hosts_up(count: int, folder: Path) -> Iterator[Hosts]:
     """`count` hosts; all that ran in them is ended afterwards."""
-    tag = os.getpid() % 100_000
+    tag = f"{os.getpid() % 10_000}{next(_turn) % 36:x}"  # names are free again only some time after they are given up
     bridge, net = f"ftb{tag}", f"10.77.{os.getpid() % 251}"
     names = [f"ft{tag}h{i}" for i in range(count)]
     agent = folder / "agent"
