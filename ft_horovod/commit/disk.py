@@ -27,7 +27,6 @@ from ft_horovod.commit.shards import Hook, Tensors
 from ft_horovod.commit.writer import Outcome, Task, Writer
 from ft_horovod.core.errors import CommitError
 
-PATIENCE_S = 20.0  # for others' shards, once one's own is written; others may wait too: less than `watch.stall_s`
 _POLL_S = 0.01
 
 Done = Callable[[float, Outcome], None]
@@ -36,8 +35,9 @@ Done = Callable[[float, Outcome], None]
 class DiskCommits:
     """The commits of a run folder, and one worker's part in writing them."""
 
-    def __init__(self, folder: Path, retention: Retention, patience_s: float = PATIENCE_S, hook: Hook = lambda _: None):
-        """`hook` is called with a file's name just before the file gets it, in the thread that writes."""
+    def __init__(self, folder: Path, retention: Retention, patience_s: float = 20.0, hook: Hook = lambda _: None):
+        """`patience_s`: how long others' shards are waited for, once one's own is written. `hook` is called with a
+        file's name just before the file gets it, in the thread that writes."""
         self.folder = folder
         self._writer = Writer(folder, retention, patience_s, hook)
         self._staging: torch.Tensor | None = None

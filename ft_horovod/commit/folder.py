@@ -51,7 +51,7 @@ def look(path: Path, key: Key) -> Found:
     try:
         manifest = manifests.decode((path / MANIFEST).read_bytes(), path / MANIFEST)
     except FileNotFoundError:
-        return Found(path, key, None, f"{path.name}/{MANIFEST}: missing: never finished", unfinished=True)
+        return Found(path, key, None, f"{path.name}/{MANIFEST}: missing: not finished", unfinished=True)
     except OSError as error:
         return Found(path, key, None, f"{path.name}/{MANIFEST}: cannot be read: {error.strerror}")
     except CommitError as error:
@@ -69,8 +69,13 @@ def scan(commits: Path, *, above: int = -1) -> list[Found]:
 
 
 def size_bytes(folder: Path) -> int:
-    """Of all files of a commit that are there, whole or not. Raises OSError."""
-    return sum(path.stat().st_size for path in folder.iterdir() if is_ours(path.name))
+    """Of all files of a commit that are there, whole or not; a run that goes on may remove some meanwhile."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                size += path.stat().st_size if is_ours(path.name) else 0
+    return size
 
 
 def _entries(folder: Path) -> Iterator[Path]:

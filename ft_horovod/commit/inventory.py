@@ -5,6 +5,7 @@ Knows how to look at the tier on disk; other tiers make rows of their own. Does 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,11 +30,16 @@ class CommitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def on_disk(commits: Path, now: float, *, contents: bool) -> list[CommitRow]:
     """The commits in a folder, newest first; with `contents` every byte is read. Raises OSError."""
-    return [_row(found, now, contents=contents) for found in folders.scan(commits)]
+    rows = []
+    for found in folders.scan(commits):
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on may remove it meanwhile
+            rows.append(_row(found, now, contents=contents))
+    return rows
 
 
 def _row(found: Found, now: float, *, contents: bool) -> CommitRow:
     manifest, problem = found.manifest, found.problem
+    written_at = manifest.written_at if manifest else found.path.stat().st_mtime
     if found.key.set_aside:
         problem = problem or "set aside: it could not be used when the run was resumed"
     elif contents and problem is None:
@@ -47,7 +53,7 @@ def _row(found: Found, now: float, *, contents: bool) -> CommitRow:
         holder=f"{found.path.parent.name}/{found.path.name}",
         shards=manifest.shards if manifest else (),
         size_bytes=folders.size_bytes(found.path),
-        age_s=max(0.0, now - (manifest.written_at if manifest else found.path.stat().st_mtime)),
+        age_s=max(0.0, now - written_at),
         problem=problem,
     )
 

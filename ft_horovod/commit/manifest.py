@@ -70,8 +70,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in names:
             if Shard.parse(name) is None:
                 raise ValueError(f"{name!r} is no shard's name")
-        expected, missing = choose(names, self.shards)
-        if missing or names != [shard.name for shard in expected] or len(self.shards) < 1:
+        fits = self.shards and min(self.shards) >= 1 and sum(self.shards) == len(names)
+        if not fits or names != [shard.name for shard in choose(names, self.shards)[0]]:
             raise ValueError(f"the files are not those of {list(self.shards)} shards")
 
     @property

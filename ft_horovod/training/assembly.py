@@ -36,6 +36,8 @@ from ft_horovod.training.trainer import Surroundings, Trainer
 from ft_horovod.training.wishes import Wishes
 from ft_horovod.training.work import SignsOfLife, Work
 
+_PATIENCE = 2 / 3  # of `watch.stall_s` for others' shards: at the end of a run the others wait meanwhile
+
 
 class Assembly:
     """One worker, ready to run."""
@@ -58,7 +60,8 @@ class Assembly:
             newcomer=newcomer,
         )
         data = open_data(config.data, config.seed)
-        disk = DiskCommits(folder.commits, Retention(config.commit.keep, config.commit.keep_s))
+        retention = Retention(config.commit.keep, config.commit.keep_s)
+        disk = DiskCommits(folder.commits, retention, _PATIENCE * config.watch.stall_s)
         origin = Origin(_identity(config, len(data.train)), config.seed)
         keeper = Keeper(config.commit, disk, trace, pulse.beat, origin)
         wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)

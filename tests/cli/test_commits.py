@@ -40,7 +40,7 @@ def call(*arguments: str) -> Result:
 def test_plain_lines(run: Path) -> None:
     lines = call(str(run)).output.splitlines()
     assert [line.partition(",")[0] for line in lines] == ["step 9", "step 6", "step 3"]
-    assert lines[0].endswith("/manifest.json: missing: never finished")
+    assert lines[0].endswith("/manifest.json: missing: not finished")
     assert "disk, -, " in lines[0]
     assert "disk, 2 x 1-2, " in lines[1]
     assert lines[1].endswith(": whole")

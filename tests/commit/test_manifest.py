@@ -60,6 +60,8 @@ def test_any_change_is_noticed() -> None:
         (("stage-1.shard-1-of-1.safetensors",), (1,), "not those of"),
         (("stage-0.shard-1-of-1.safetensors",) * 2, (1,), "not those of"),
         (("stage-0.shard-1-of-1.safetensors",), (), "not those of"),
+        (("stage-0.shard-1-of-1.safetensors",), (1, 10**12), "not those of"),
+        (("stage-0.shard-1-of-1.safetensors",), (1, 0), "not those of"),
     ],
 )
 def test_it_names_shards_and_nothing_else(names: tuple[str, ...], shards: tuple[int, ...], problem: str) -> None:
