@@ -1,4 +1,4 @@
-"""Commits of whole trainers, in memory: every member writes its part, whoever is lost, and any run goes on from them."""
+"""Commits of whole trainers, in memory: every member writes its part, and any run goes on from them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from crew import Crew
 from test_stage_work import config
 from test_whole_trainer import STEPS, distance, fault
 
+from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.folder import Retention
 from ft_horovod.commit.inventory import CommitRow, on_disk
 from ft_horovod.core.config import CommitConfig, RunConfig
 from ft_horovod.core.schedule import Fault
 from ft_horovod.core.trace import CommitFailed, CommitWritten, StepFinished, ViewAgreed
+
+A_STEP = 8e-4  # relative distance between the weights of two steps of this run, at the least
 
 
 def constant_rate(steps: int = STEPS, **layout: object) -> RunConfig:
@@ -26,6 +31,18 @@ def constant_rate(steps: int = STEPS, **layout: object) -> RunConfig:
 
 def whole(folder: Path) -> list[CommitRow]:
     return [row for row in on_disk(folder / "commits", 0.0, contents=True) if row.problem is None]
+
+
+def assert_last_commit_is_the_end(crew: Crew) -> None:
+    """The newest commit is what its members hold, bit for bit, momentum too."""
+    disk = DiskCommits(crew.folder / "commits", Retention(99))
+    for group in crew._layouts[-1].groups:
+        for member in group.members:
+            acts = crew.finished[str(member)]
+            held = acts._work.named(group.stage, acts.progress.costs)
+            into = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
+            disk.load(disk.found()[0], into)
+            assert all(torch.equal(into[name], held[name]) for name in held)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +64,7 @@ def test_every_member_writes_its_part(tmp_path: Path, layout: dict[str, object],
     rows = whole(tmp_path)
     assert {row.shards for row in rows} == {shards}
     assert rows[0].step == STEPS
+    assert_last_commit_is_the_end(crew)
     written = [event for event in crew.events if isinstance(event, CommitWritten)]
     assert {event.by for event in written} == {"here:0"}
     assert [event.path for event in reversed(written)] == [row.holder for row in rows]
@@ -68,7 +86,7 @@ def test_every_member_writes_its_part(tmp_path: Path, layout: dict[str, object],
 def test_any_commit_of_a_run_that_lost_workers_is_gone_on_from(
     tmp_path: Path, calm: Crew, layout: dict[str, object], faults: Sequence[Fault]
 ) -> None:
-    Crew(constant_rate(STEPS - 2, **layout), tmp_path / "hit", faults).run()
+    assert_last_commit_is_the_end(Crew(constant_rate(STEPS - 2, **layout), tmp_path / "hit", faults).run())
     rows = whole(tmp_path / "hit")
     assert rows[0].step == STEPS - 2
     for number, row in enumerate((rows[0], rows[len(rows) // 2])):
@@ -77,7 +95,7 @@ def test_any_commit_of_a_run_that_lost_workers_is_gone_on_from(
         (tmp_path / "hit" / row.holder).rename(run / row.holder)
         crew = Crew(constant_rate(stages=3), run).run()
         assert min(event.step for event in crew.events if isinstance(event, StepFinished)) == row.step
-        assert distance(crew.weights(), calm.weights()) < 1e-5
+        assert distance(crew.weights(), calm.weights()) < A_STEP / 8
 
 
 def test_a_run_that_stops_writes_each_stage_once(tmp_path: Path) -> None:
@@ -101,4 +119,4 @@ def test_a_damaged_commit_is_told_once_and_the_one_before_is_used(tmp_path: Path
     ]
     assert problems == [f"{file.parent.name}/{file.name}: damaged: its checksum does not fit"]
     assert next(event.step for event in crew.events if isinstance(event, ViewAgreed)) == before.step
-    assert distance(crew.weights(), calm.weights()) < 1e-5
+    assert distance(crew.weights(), calm.weights()) < A_STEP / 8
