@@ -57,11 +57,13 @@ class Writer:
     def carry_out(self, task: Task) -> Outcome:
         """Write what is this worker's to write; in the background thread."""
         folder = self._commits / task.stamp.key.name
+        target = task.shard.name
         try:
             if task.place.leads:
                 self._drop_unfinished(task.stamp)
-            if not (folder / MANIFEST).exists():
+            if not folders.look(folder, task.stamp.key).usable:
                 self._write_shard(folder, task)
+                target = MANIFEST
                 if task.place.leads:
                     self._finish(folder, task)
             if not task.place.leads:
@@ -71,7 +73,7 @@ class Writer:
         except CommitError as error:
             return Outcome(task.stall_s, problem=str(error))
         except OSError as error:
-            problem = f"{folder.name}/{task.shard.name}: cannot be written: {error.strerror or error}"
+            problem = f"{folder.name}/{target}: cannot be written: {error.strerror or error}"
             told = not task.place.leads and _leave_note(folder / task.shard.failed, problem)
             return Outcome(task.stall_s, problem=None if told else problem)
 

@@ -120,6 +120,22 @@ def test_a_members_trouble_is_told_by_the_leader_at_once(tmp_path: Path) -> None
     assert team.outcomes[team.places[1]].problem is None
 
 
+def test_a_manifest_that_cannot_be_written(tmp_path: Path) -> None:
+    team = Team(tmp_path / "commits", (2,))
+    folder = tmp_path / "commits" / stamp(1).key.name
+    (folder / f"manifest.json.{os.getpid()}.writing").mkdir(parents=True)
+    assert team.commit(1).unfinished
+    assert team.outcome.problem == f"{folder.name}/manifest.json: cannot be written: Is a directory"
+
+
+def test_a_manifest_that_was_damaged_meanwhile_is_written_again(tmp_path: Path) -> None:
+    team = Team(tmp_path / "commits", (2,))
+    found = team.commit(1)
+    damage(found.path / "manifest.json", "cut")
+    assert team.commit(1).usable
+    assert torch.equal(read(team.leader, team.leader.found()[0]), state())
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 1 MB of space."""
