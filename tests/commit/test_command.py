@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from rich.console import Console
-
-sys.path.append(str(Path(__file__).parents[1] / "commit"))
 from commit_world import Team
+from rich.console import Console
 
 from ft_horovod.cli import commands
 from ft_horovod.commit.inventory import CommitRow, cut_in_words, on_disk
