@@ -30,7 +30,7 @@ class One:
     def __init__(self, run: Path, every_s: float = 0.0, origin: Origin = ORIGIN):
         self.run, self.may_go_on, self.beats = run, threading.Event(), 0
         self.may_go_on.set()
-        self.disk = DiskCommits(run / "commits", Retention(2), 0.2, hook=lambda _: self._slow())
+        self.disk = DiskCommits(run / "commits", Retention(2), 60.0, hook=lambda _: self._slow())
         self.keeper = Keeper(CommitConfig(every_s=every_s), self.disk, TraceFile(run, "here:0"), self._beat, origin)
 
     def _slow(self) -> None:
@@ -141,6 +141,17 @@ def test_the_last_commit_does_not_wait_for_the_dead(tmp_path: Path) -> None:
     assert (told, written) == (CommitFailed, CommitWritten)
     assert missing.endswith("/stage-0.shard-2-of-2.safetensors: did not come")
     assert one.beats > 0
+
+
+def test_somebody_lost_at_the_end_is_not_waited_for(tmp_path: Path) -> None:
+    """The others hear of it while the leader waits for the shard that never comes; then all of it is done again."""
+    one, flat = One(tmp_path), state(2.0)
+    progress = Progress(act=4, step=4)
+    one.keeper.commit_now(progress, Place(0, 0, (2,)), flat, views(flat), broken=lambda: one.beats > 3)
+    assert not one.disk.busy
+    one.keeper.commit_now(progress, ALONE, flat, views(flat), broken=lambda: False)
+    assert [kind for kind, _, _ in one.told()] == [CommitFailed, CommitWritten]
+    assert one.disk.steps() == [4]
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
