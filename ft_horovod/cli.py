@@ -1,4 +1,4 @@
-"""The command line: parsing only. What a command does lives in `launch`, `status`, `install` and `simulator`."""
+"""The command line: parsing only. What a command does lives in `launch`, `commit`, `status`, `install`, `simulator`."""
 
 from __future__ import annotations
 
@@ -120,6 +120,31 @@ def replay(run: Path, speed: float, costs: Path | None, plain: bool) -> None:
 
     play(read_events(run), _console(plain), speed)
     show_prediction(run, costs)
+
+
+@commands.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Read every file and verify its checksum; else presence and sizes only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table.")
+@click.option("--plain", is_flag=True, help="Plain lines instead of a table.")
+def commits(run: Path, check: bool, as_json: bool, plain: bool) -> None:
+    """List the commits of the run in the folder RUN: the states that it can be resumed from."""
+    from ft_horovod.commit.inventory import on_disk
+    from ft_horovod.core.errors import ConfigError
+    from ft_horovod.runfolder import RunFolder
+    from ft_horovod.status import commits_view
+
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise ConfigError("no run: there is no config.yaml in this folder", source=str(run))
+    try:
+        rows = on_disk(folder.commits, time.time(), contents=check)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", source=str(folder.commits)) from error
+    if as_json:
+        click.echo(commits_view.as_json(rows))
+    else:
+        commits_view.show(rows, _console(plain))
 
 
 for _command in SIMULATOR_COMMANDS:

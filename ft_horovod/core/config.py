@@ -116,7 +116,8 @@ class WatchConfig(Section, frozen=True):
 
 class CommitConfig(Section, frozen=True):
     every_s: NonNegative = 60.0  # seconds between commits to disk; 0: only at the end and when the run must stop
-    keep: Count = 2
+    keep: Count = 2  # the newest whole commits that stay
+    keep_s: Positive | None = None  # seconds after which a commit goes, unless it is the newest; None: never
 
 
 class LauncherConfig(Section, frozen=True):

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
-from ft_horovod.commit.disk import Part, Tensors
+from ft_horovod.commit.names import Place
 from ft_horovod.core.config import RunConfig
-from ft_horovod.core.identity import Role, WorkerId
-from ft_horovod.core.layout import View
+from ft_horovod.core.identity import WorkerId
+from ft_horovod.core.layout import Layout, View
 from ft_horovod.core.spans import Spans
 from ft_horovod.core.trace import Evaluated, SlowDetected, StepFinished, TrainingFinished
 from ft_horovod.membership.board import Phase, Pulse
@@ -39,7 +39,8 @@ def finite(loss: float | None) -> float | None:
 class Outfit:
     """What a worker's acts use besides the model and the data.
 
-    `between(step, typical_s)` is called as each step begins, once: fault injection hooks in there.
+    `between(step, typical_s)` is called as each step begins, once: fault injection hooks in there. `broken` tells
+    whether the group has lost somebody, cheaply.
     """
 
     trace: TraceFile
@@ -47,6 +48,7 @@ class Outfit:
     keeper: Keeper
     wishes: Wishes
     between: Callable[[int, float], None]
+    broken: Callable[[], bool]
 
 
 class Acts:
@@ -54,19 +56,15 @@ class Acts:
 
     def __init__(self, config: RunConfig, work: Work, test_samples: int, outfit: Outfit):
         self._work, self._test_samples, self._every = work, test_samples, config.eval_every_epochs
-        self._trace, self._pulse, self._keeper, self._between = (
-            outfit.trace,
-            outfit.pulse,
-            outfit.keeper,
-            outfit.between,
-        )
+        self._trace, self._pulse, self._keeper = outfit.trace, outfit.pulse, outfit.keeper
+        self._between, self._broken = outfit.between, outfit.broken
         self.wishes = outfit.wishes
         self.pace = Pace()
         self.progress = Progress(act=0, goal=config.layout.workers, costs=work.measure())
-        self._resumed_step: int | None = None
+        self._resumes = False
         self._epoch, self._leads, self._stages = 0, False, 1
         self._stage: int | None = None
-        self._part: Part | None = None
+        self._place: Place | None = None
         self.weights_sha256: str | None = None  # once the run is closed
 
     def state_of(self, progress: Progress) -> Callable[[int], torch.Tensor]:
@@ -80,28 +78,29 @@ class Acts:
 
     def adopt(self, progress: Progress) -> None:
         """The state is now somebody else's, who was this far."""
-        self.progress, self._resumed_step = progress, None
+        self.progress, self._resumes = progress, False
         self._work.forget()
 
     def resume(self, progress: Progress) -> None:
         """Go on from a commit; how many members are wanted is this run's configuration's business."""
         costs = self.progress.costs or progress.costs
         self.progress = msgspec.structs.replace(progress, goal=self.progress.goal, costs=costs)
-        self._resumed_step = progress.step
+        self._resumes = True
 
     def enter(self, me: WorkerId, view: View, found: StepInHand, costs: tuple[float, ...]) -> None:
         """A new group holds."""
         layout = view.layout
         self._epoch, self._leads = view.epoch, me == layout.members[0]
-        role, self._stage = layout.role(me)
-        self._stages = len(layout.groups)
-        self._part = Part(self._stage or 0, self._stages) if role is Role.LEADER else None
+        self._stage, self._stages = layout.role(me)[1], len(layout.groups)
+        self._place = _place(layout, me)
         self.progress = msgspec.structs.replace(self.progress, costs=costs)
         self.pace.disturb(self.progress.step)
         self._work.enter(layout, found, costs)
-        if self._stage is not None and self._resumed_step is not None:
-            self._keeper.load(self._resumed_step, self._work.named(self._stage, costs))
-            self._resumed_step = None
+        if self._stage is not None and self._resumes:
+            self._keeper.load(self._work.named(self._stage, costs))
+            self._resumes = False
+        if self._leads:
+            self._keeper.take_over(self.progress.step)
         self.wishes.enter(layout, self.progress.goal, leads=self._leads)
 
     def perform(self, *, leaving: bool) -> bool:
@@ -123,7 +122,7 @@ class Acts:
         self._pulse.enter(Phase.COMPUTE, step)
         if first_try:
             self._between(step, self.pace.typical_s)
-        wishes = self.wishes.now(leaving=leaving, commit=self._leads and self._keeper.due)
+        wishes = self.wishes.now(leaving=leaving, commit=self._leads and self._keeper.due(step))
         total = self._work.compute(step, wishes)
         rate = self._work.update(step)
         self.progress = msgspec.structs.replace(
@@ -150,8 +149,8 @@ class Acts:
             )
             for worker, factor in self._work.speeds.news().items():
                 self._trace.emit(SlowDetected, worker=str(worker), factor=factor)
-        if total.commit:
-            self._commit(self._keeper.begin)
+        if total.commit and self._place is not None:
+            self._keeper.begin(self.progress, self._place, *self._state(self._place.stage))
         return not total.wants_change
 
     def _evaluate(self) -> None:
@@ -166,8 +165,10 @@ class Acts:
             self._trace.emit(Evaluated, step=self.progress.step, accuracy=accuracy, samples=total.samples)
 
     def _close(self) -> None:
-        """Leaders write the last commit while the others wait; after this nothing can be lost any more."""
-        self.commit_now()
+        """All write the last commit; after this nothing can be lost any more."""
+        self._pulse.enter(Phase.COMMIT)
+        if self._place is not None:
+            self._keeper.commit_now(self.progress, self._place, *self._state(self._place.stage), self._broken)
         weights = self._work.weights_sha256()
         if self._leads:
             self._trace.emit(
@@ -193,14 +194,25 @@ class Acts:
             "parameters": self._work.n_parameters,
         }
 
-    def commit_now(self, stage: int | None = None) -> None:
-        """Write this leader's part of the state to disk, or any worker's of `stage`; wait until it is there."""
+    def commit_now(self, stage: int) -> None:
+        """The run stops, and this worker alone writes all of a stage's state; wait until it is there."""
         self._pulse.enter(Phase.COMMIT)
-        if stage is not None and self._part is None:
-            self._part = Part(stage, self._stages)
-        self._commit(self._keeper.commit_now)
+        self._keeper.commit_now(self.progress, Place.alone(stage, self._stages), *self._state(stage), broken=None)
 
-    def _commit(self, write: Callable[[Progress, Part, torch.Tensor, Tensors], None]) -> None:
-        if self._part is not None:
-            stage, costs = self._part.stage, self.progress.costs
-            write(self.progress, self._part, self._work.state_of(stage, costs), self._work.named(stage, costs))
+    def leave(self) -> None:
+        """This worker is not needed any more: see its part of a commit through."""
+        self._pulse.enter(Phase.COMMIT)
+        self._keeper.finish()
+
+    def _state(self, stage: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """This worker's state of a stage, and the same by name."""
+        return self._work.state_of(stage, self.progress.costs), self._work.named(stage, self.progress.costs)
+
+
+def _place(layout: Layout, me: WorkerId) -> Place | None:
+    """Whose part of a commit is this worker's; None for a spare."""
+    stage = layout.role(me)[1]
+    if stage is None:
+        return None
+    sizes = tuple(len(group.members) for group in layout.groups)
+    return Place(stage, layout.groups[stage].members.index(me), sizes)

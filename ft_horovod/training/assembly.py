@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.folder import Retention
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
@@ -26,7 +27,7 @@ from ft_horovod.training.acts import Acts, Outfit
 from ft_horovod.training.data import DataBundle, open_data
 from ft_horovod.training.flat import FlatModel
 from ft_horovod.training.injector import Injector
-from ft_horovod.training.keeper import Keeper
+from ft_horovod.training.keeper import Keeper, Origin
 from ft_horovod.training.models import build_model
 from ft_horovod.training.newcomers import Roster
 from ft_horovod.training.stages.work import StageWork
@@ -34,6 +35,8 @@ from ft_horovod.training.step import StepWork
 from ft_horovod.training.trainer import Surroundings, Trainer
 from ft_horovod.training.wishes import Wishes
 from ft_horovod.training.work import SignsOfLife, Work
+
+_PATIENCE = 2 / 3  # of `watch.stall_s` for others' shards: at the end of a run the others wait meanwhile
 
 
 class Assembly:
@@ -57,11 +60,17 @@ class Assembly:
             newcomer=newcomer,
         )
         data = open_data(config.data, config.seed)
-        identity = _identity(config, len(data.train))
-        keeper = Keeper(config.commit, DiskCommits(folder.commits, config.commit.keep), trace, pulse.beat, identity)
+        retention = Retention(config.commit.keep, config.commit.keep_s)
+        disk = DiskCommits(folder.commits, retention, _PATIENCE * config.watch.stall_s)
+        origin = Origin(_identity(config, len(data.train)), config.seed)
+        keeper = Keeper(config.commit, disk, trace, pulse.beat, origin)
         wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
-        outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step)
+
+        def broken() -> bool:
+            return self.membership.broken_at is not None
+
+        outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step, broken)
         work = self._work(data, links)
         work.warm_up()
         self.acts = Acts(config, work, len(data.test), outfit)

@@ -1,17 +1,25 @@
 """When the state is committed to disk, and how far the run was when it is read back.
 
-This module knows the cadence and the metadata; `commit.disk` knows files.
+This module knows the cadence, the metadata and what the trace is told; `commit.disk` knows files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import torch
 
-from ft_horovod.commit.disk import DiskCommits, Part, Tensors
+from ft_horovod.commit import folder
+from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.folder import Found
+from ft_horovod.commit.manifest import Stamp
+from ft_horovod.commit.names import Place
+from ft_horovod.commit.shards import Tensors
+from ft_horovod.commit.writer import Outcome
 from ft_horovod.core.config import CommitConfig
 from ft_horovod.core.errors import CommitError
 from ft_horovod.core.trace import CommitFailed, CommitWritten
@@ -19,69 +27,114 @@ from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
 
 
+class Origin(NamedTuple):
+    """What a state depends on besides its step: a commit of another run is refused."""
+
+    identity: str
+    seed: int
+
+
 class Keeper:
-    """Commits of one worker; only the leader's are written."""
+    """One worker's part in the commits of a run."""
 
     def __init__(
-        self, config: CommitConfig, disk: DiskCommits, trace: TraceFile, beat: Callable[[], None], identity: str
+        self, config: CommitConfig, disk: DiskCommits, trace: TraceFile, beat: Callable[[], None], origin: Origin
     ):
-        """`identity` names what the state depends on besides its step: a commit of another run is refused."""
-        self._config, self._disk, self._trace, self._beat, self._identity = config, disk, trace, beat, identity
+        self._config, self._disk, self._trace, self._beat, self._origin = config, disk, trace, beat, origin
         self._last_at = time.monotonic()
+        self._last_step: int | None = None  # of the commit whose being late has not been told yet
+        self._chosen: Found | None = None
+        self._damaged: list[tuple[int, str]] = []
 
-    @property
-    def due(self) -> bool:
-        """Whether the interval has passed and the last commit is written."""
-        passed = time.monotonic() - self._last_at >= self._config.every_s
-        return bool(self._config.every_s) and passed and not self._disk.busy
+    def due(self, step: int) -> bool:
+        """Whether the interval has passed and the last commit is written; that one is skipped is told once."""
+        if not self._config.every_s or time.monotonic() - self._last_at < self._config.every_s:
+            return False
+        if self._disk.busy and self._last_step is not None:
+            self._fail(step, f"skipped: the commit of step {self._last_step} is still being written")
+            self._last_step = None
+        return not self._disk.busy
 
-    def begin(self, progress: Progress, part: Part, state: torch.Tensor, named: Tensors) -> None:
-        """Start a commit in the background, unless this part's last one is still being written."""
+    def begin(self, progress: Progress, place: Place, state: torch.Tensor, named: Tensors) -> None:
+        """Start a commit in the background, unless this worker's part of the last one is still being written."""
         if self._disk.busy:
             return
-        self._last_at = time.monotonic()
-        metadata = {"progress": msgspec.json.encode(progress).decode(), "identity": self._identity}
-        stalled: list[float] = []
+        self._last_at, self._last_step = time.monotonic(), progress.step
+        stamp = Stamp(progress.step, msgspec.json.encode(progress), *self._origin)
 
-        def done(write_s: float, size_bytes: int, problem: OSError | None) -> None:
-            if problem is not None:
-                self._trace.emit(CommitFailed, step=progress.step, problem=str(problem))
-                return
-            self._trace.emit(
-                CommitWritten,
-                step=progress.step,
-                tier="disk",
-                stall_s=stalled[0] if stalled else 0.0,
-                write_s=write_s,
-                size_bytes=size_bytes,
-                path=part.name(progress.step),
-            )
+        def done(write_s: float, outcome: Outcome) -> None:
+            if outcome.problem is not None:
+                self._fail(progress.step, outcome.problem)
+            elif place.leads:
+                self._trace.emit(
+                    CommitWritten,
+                    step=progress.step,
+                    tier="disk",
+                    stall_s=outcome.stall_s,
+                    write_s=write_s,
+                    size_bytes=outcome.size_bytes,
+                    path=f"{self._disk.folder.name}/{stamp.key.name}",
+                )
 
-        stalled.append(self._disk.begin(progress.step, part, state, named, metadata, done))
+        self._disk.begin(stamp, place, state, named, done)
 
-    def commit_now(self, progress: Progress, part: Part, state: torch.Tensor, named: Tensors) -> None:
-        """Commit and wait until it is safe, or reported as failed."""
-        self._disk.wait(self._beat)
-        self.begin(progress, part, state, named)
+    def commit_now(
+        self, progress: Progress, place: Place, state: torch.Tensor, named: Tensors, broken: Callable[[], bool] | None
+    ) -> None:
+        """Commit and wait until it is safe, or reported as failed.
+
+        Shards of others are not waited for any more once `broken` says that some were lost. None: that is so already,
+        for the commit that is under way; those who take part in this one are all alive.
+        """
+        self._disk.wait(self._beat, broken or (lambda: True))
+        self.begin(progress, place, state, named)
+        self._disk.wait(self._beat, broken or (lambda: False))
+
+    def finish(self) -> None:
+        """Wait until what was begun is safe, or reported as failed."""
         self._disk.wait(self._beat)
 
     def newest(self) -> Progress | None:
-        """How far the newest commit is that is whole; None when there is none. Damaged ones are reported."""
-        for step in reversed(self._disk.steps()):
+        """How far the newest commit is that is whole, every byte of it; None when there is none."""
+        self._chosen, self._damaged = None, []
+        try:
+            commits = self._disk.found()
+        except OSError as error:
+            self._damaged.append((0, f"{self._disk.folder.name}: cannot be read: {error.strerror}"))
+            return None
+        for found in commits:
             try:
-                return self._progress(self._disk.read(step)[0], step)
+                folder.check(found)
+                progress = self._progress(found)
             except CommitError as error:
-                self._trace.emit(CommitFailed, step=step, problem=str(error))
+                self._damaged.append((found.key.step, str(error)))
+            else:
+                self._chosen = found
+                return progress
         return None
 
-    def load(self, step: int, into: Tensors) -> None:
-        """Read the commit of a step. Raises CommitError."""
-        self._disk.load(step, into)
+    def load(self, into: Tensors) -> None:
+        """Read the commit that `newest` found. Raises CommitError."""
+        if self._chosen is None:
+            raise CommitError("no commit was found that could be loaded")
+        self._disk.load(self._chosen, into)
 
-    def _progress(self, metadata: Mapping[str, str], step: int) -> Progress:
-        if metadata.get("identity") != self._identity:
-            raise CommitError(f"step {step}: a commit of another run: {metadata.get('identity')}")
+    def take_over(self, step: int) -> None:
+        """This worker leads from `step` on: it tells what was found damaged, and clears what is of later steps."""
+        for damaged_step, problem in self._damaged:
+            self._fail(damaged_step, problem)
+        self._damaged = []
+        with contextlib.suppress(OSError):  # a disk that fails must not stop training: commits will say so
+            self._disk.clear_above(step, self._origin.identity)
+
+    def _progress(self, found: Found) -> Progress:
+        manifest = found.manifest
+        if manifest is None or manifest.identity != self._origin.identity:
+            raise CommitError(f"{found.path.name}: a commit of another run: {manifest and manifest.identity}")
         try:
-            return msgspec.json.decode(metadata["progress"], type=Progress)
-        except (KeyError, msgspec.DecodeError) as error:
-            raise CommitError(f"step {step}: its metadata cannot be read") from error
+            return msgspec.json.decode(manifest.progress, type=Progress)
+        except msgspec.DecodeError as error:
+            raise CommitError(f"{found.path.name}: its progress cannot be read: {error}") from error
+
+    def _fail(self, step: int, problem: str) -> None:
+        self._trace.emit(CommitFailed, step=step, problem=problem)

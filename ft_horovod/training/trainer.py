@@ -68,6 +68,7 @@ class Trainer:
                 # Once anybody has closed the run, it is enough that everybody has heard of it.
                 if not any(report.progress.closed for report in facts.reports):
                     if not self._repair(facts):
+                        self._acts.leave()
                         return "left"
                     self._act()
                 else:
@@ -186,7 +187,7 @@ class Trainer:
             stage = report.layout.role(report.worker)[1] if report.layout else None
             if stage is not None and report.progress.act == newest:
                 holders.setdefault(stage, report.worker)
-        if len(holders) == self._config.layout.stages and self._me in holders.values():
+        if len(holders) == self._config.layout.stages and self._stage is not None and self._me in holders.values():
             self._acts.commit_now(self._stage)
         if self._me == facts.reports[0].worker:
             step = max(report.progress.step for report in facts.reports)

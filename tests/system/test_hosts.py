@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hosts import Hosts, hosts_up, why_not
-from real_run import Going, Run
+from real_run import Going, Run, distance
 from test_stages import distance
 
 from ft_horovod.core.trace import CommitWritten, Restarted, StepFinished, ViewAgreed
@@ -75,7 +75,7 @@ def test_the_run_goes_on_where_most_are(
     assert [event.reason for event in run.events if isinstance(event, Restarted)] == [
         f"{hosts.address(COUNT - 1)} lost"
     ]
-    assert distance(run, calm) < 1e-5
+    assert distance(run, calm, STEPS) < 1e-5
     cut_off = hosts.names[COUNT - 1]
     assert not any(e.by.startswith(cut_off) for e in commits_since(run, struck_at))
     last = [event.layout for event in run.events if isinstance(event, ViewAgreed)][-1]

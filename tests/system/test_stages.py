@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_run import Run
-from safetensors.numpy import load_file
+from real_run import Run, distance
 
 from ft_horovod.core.trace import FailureRecovered, SlowDetected, StepFinished, TrainingStopped, ViewAgreed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 Train = Callable[..., Run]
-Weights = dict[str, "object"]
 SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
 STEPS = 24  # an epoch, its small last step included; with some seeds a ReLU flips on a rounding, and paths part
 SAME = (
@@ -39,21 +37,6 @@ def scenario(name: str) -> tuple[str, str]:
     return "--schedule", str(SCENARIOS / f"{name}.yaml")
 
 
-def weights(run: Run) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for path in (run.folder / "commits").glob(f"step-{STEPS:09d}*.safetensors"):
-        found |= load_file(path)
-    return {name: tensor for name, tensor in found.items() if not name.startswith("momentum.")}
-
-
-def distance(one: Run, other: Run) -> float:
-    """Between the weights of two runs, relative to their size."""
-    a, b = weights(one), weights(other)
-    assert set(a) == set(b)
-    apart = sum(float(((a[name] - b[name]) ** 2).sum()) for name in a)  # type: ignore[operator]
-    return float((apart / sum(float((b[name] ** 2).sum()) for name in b)) ** 0.5)  # type: ignore[operator]
-
-
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Train], Run]:
     """The failure-free run in one piece, made once."""
@@ -72,7 +55,7 @@ def assert_same(run: Run, calm: Run) -> None:
     assert run.summary["samples_exact"] is True
     assert run.summary["weights_agree"] is True
     assert [e.step for e in run.events if isinstance(e, StepFinished)] == list(range(STEPS))
-    assert distance(run, calm) < 1e-5
+    assert distance(run, calm, STEPS) < 1e-5
 
 
 def layouts(run: Run) -> list[list[list[int]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
@@ -11,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_run import Going, Run
-from safetensors.numpy import load_file
+from real_run import Going, Run, distance
 
 from ft_horovod.core.trace import NewcomerDismissed, RunFinished, StepFinished, ViewAgreed, WorkerLeft, WorkerStarted
 from ft_horovod.status.follow import read_trace
@@ -44,14 +42,6 @@ def failures(run: Run) -> list[tuple[str, str]]:
         phases = ("detect_s", "shrink_s", "replan_s", "restore_s", "reinit_s", "redo_s")
         assert sum(failure[phase] for phase in phases) == pytest.approx(failure["total_s"], abs=0.005)
     return [(failure["kind"], failure["worker"].partition(":")[2]) for failure in found]
-
-
-def distance(one: Run, other: Run, step: int) -> float:
-    """Between the weights of two runs, relative to their size (Euclidean norms over all weights)."""
-    a, b = (load_file(run.folder / "commits" / f"step-{step:09d}.safetensors") for run in (one, other))
-    names = [name for name in a if not name.startswith("momentum.")]
-    apart = sum(float(((a[name] - b[name]) ** 2).sum()) for name in names)
-    return math.sqrt(apart / sum(float((a[name] ** 2).sum()) for name in names))
 
 
 def test_kill_hang_and_kill_change_the_weights_no_more_than_rounding(train: Train, tmp_path: Path) -> None:

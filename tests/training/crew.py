@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.folder import Retention
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.errors import Dismissed, QuorumLost
 from ft_horovod.core.identity import WorkerId
@@ -27,7 +28,7 @@ from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts, Outfit
 from ft_horovod.training.data import open_data
 from ft_horovod.training.flat import FlatModel
-from ft_horovod.training.keeper import Keeper
+from ft_horovod.training.keeper import Keeper, Origin
 from ft_horovod.training.models import build_model
 from ft_horovod.training.stages.work import StageWork
 from ft_horovod.training.step import StepWork
@@ -124,7 +125,8 @@ class Crew:
         config, membership = self.config, MemoryMembership(self._hub, me)
         trace, pulse = TraceFile(self.folder, str(me)), Pulse(self._board, me.slot, me.incarnation)
         data = open_data(config.data, config.seed)
-        keeper = Keeper(config.commit, DiskCommits(self.folder / "commits", 2), trace, pulse.beat, "a test")
+        disk = DiskCommits(self.folder / "commits", Retention(config.commit.keep, config.commit.keep_s))
+        keeper = Keeper(config.commit, disk, trace, pulse.beat, Origin("a test", config.seed))
         wishes = Wishes(config.layout, membership.newcomers_ready, lambda: membership.inviting)
         signs = SignsOfLife(pulse, pulse.beat)
 
@@ -137,7 +139,8 @@ class Crew:
             links = MemoryLinks(self._hub, membership, standby=config.layout.standby)
             work = StageWork(config, build, data, membership, links, signs)
         struck = _Struck(self._hub, me, self._planned, wishes)
-        acts = Acts(config, work, len(data.test), Outfit(trace, pulse, keeper, wishes, struck.at_step))
+        outfit = Outfit(trace, pulse, keeper, wishes, struck.at_step, broken=lambda: membership.broken_at is not None)
+        acts = Acts(config, work, len(data.test), outfit)
         around = Surroundings(
             trace=trace,
             pulse=pulse,

@@ -12,6 +12,7 @@ from crew import Crew
 from test_whole_trainer import SAMPLES, STEPS, distance, fault
 
 from ft_horovod.commit.disk import DiskCommits
+from ft_horovod.commit.folder import Retention
 from ft_horovod.core.config import DataConfig, LayoutConfig, ModelConfig, ModelName, OptimizerConfig, RunConfig
 from ft_horovod.core.schedule import Fault
 from ft_horovod.core.trace import Evaluated, StepFinished, TrainingStopped, ViewAgreed
@@ -113,7 +114,7 @@ def test_a_run_is_resumed_with_another_cut(tmp_path: Path, whole: Crew) -> None:
     schedule = msgspec.structs.replace(first.optimizer, schedule="constant")
     first = msgspec.structs.replace(first, optimizer=schedule)
     Crew(first, tmp_path).run()
-    assert DiskCommits(tmp_path / "commits", 2).steps() == [STEPS // 2]
+    assert DiskCommits(tmp_path / "commits", Retention(2)).steps() == [STEPS // 2]
     calm = Crew(msgspec.structs.replace(config(workers=1), optimizer=schedule), tmp_path / "calm").run()
     for number, layout in enumerate(({"stages": 2}, {"workers": 2}, {"stages": 5})):
         folder = tmp_path / str(number)
