@@ -151,7 +151,10 @@ def mapped(one: Slice) -> memoryview:
         raise CommitError(f"{one.path}: cannot be read: {error.strerror}") from error
     finally:
         os.close(fd)
-    if xxhash.xxh3_64_intdigest(view) != one.header.checksum:
+    fits = xxhash.xxh3_64_intdigest(view) == one.header.checksum
+    if not still_there(one):
+        raise CommitError(f"{one.path}: step {one.meta.step} was written over while it was checked")
+    if not fits:
         raise CommitError(f"{one.path}: step {one.meta.step}: the checksum does not fit the contents")
     return view
 

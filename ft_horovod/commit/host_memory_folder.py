@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ft_horovod.commit.host_files import SHM, entries, mapped, slices_in
+from ft_horovod.commit.host_files import SHM, entries, mapped, slices_in, still_there
 from ft_horovod.commit.host_slices import Slice
 from ft_horovod.core.errors import CommitError
 
@@ -58,7 +58,8 @@ def rows(folder: Path, run_name: str, now_s: float) -> list[Row]:
             continue
         if not slices:
             found.append(plain._replace(problem=f"{entry.path}: holds no whole slice"))
-        found += [_row(one, plain, now_s) for one in sorted(slices, key=lambda one: -one.header.sequence)]
+        checked = [(one, _row(one, plain, now_s)) for one in sorted(slices, key=lambda one: -one.header.sequence)]
+        found += [row for one, row in checked if row.problem is None or still_there(one)]  # a writer may go on
     return found
 
 
