@@ -308,6 +308,7 @@ def test_another_models_slice_is_refused(memory: HostMemory, tmp_path: Path) -> 
 def test_what_is_not_ours_alone_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
     target, path = tmp_path / "precious", place(tmp_path).path
     target.write_bytes(b"precious")
+    target.chmod(0o600)
     match kind:
         case "symlink":
             path.symlink_to(target)
