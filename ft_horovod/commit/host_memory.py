@@ -70,13 +70,13 @@ class HostMemory:
             if fd is None:
                 self._aside = self.path.with_name(self.path.name + "~")
                 fd = self._created(self._aside, place)
+            try:
+                os.posix_fallocate(fd, 0, self._layout.size_bytes)  # nothing to do unless somebody made holes
+                self._map = mmap.mmap(fd, self._layout.size_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise CommitError(f"{self.path}: cannot be made: {error.strerror}") from error
-        try:
-            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-            self._map = mmap.mmap(fd, self._layout.size_bytes, flags)
-        finally:
-            os.close(fd)
         self._payloads = [
             np.frombuffer(self._map, np.float32, elements, self._layout.payload_at(side)) for side in (0, 1)
         ]
