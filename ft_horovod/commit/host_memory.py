@@ -6,8 +6,8 @@ validated, by one store, after everything else is there; a dead process's stores
 torn commits; it is there against flipped bits and bugs. For 51 MB, which a memcpy copies in 2.9 ms, XXH3 takes 1.7 ms;
 a plain sum of the words 1.8, and it does not see words that change places; crc32 8.6, adler32 16, sha256 32, blake2b
 60. Copy and checksum go together, chunk by chunk while it is in the cache, and take 1.4 times as long as the memcpy.
-Huge pages change nothing (3.0 ms against 3.1) and are not asked for. The slices are written through a mapping: with
-pwrite(2) copy and checksum take 2.6 times as long as the memcpy.
+Huge pages are not asked for: a /dev/shm without the mount option `huge=` has none. The slices are written through a
+mapping: with pwrite(2) copy and checksum take 2.6 times as long as the memcpy.
 
 This module knows memory. When to commit, and what the metadata mean, it does not know.
 """
@@ -220,7 +220,8 @@ def load(slices: Sequence[Slice], into: torch.Tensor) -> None:
     """Copy slices of this host into a stage's flat state [total], float32. Raises CommitError, naming the file.
 
     Every payload is checked before the first is copied, so `into` is unchanged if one is damaged. Only if a file is
-    written over while it is copied, by a worker that lives after all, is `into` left changed when this raises.
+    written over while it is copied, by a worker that lives after all, is `into` left changed when this raises. Of
+    205 MB, mapping and unmapping take 1.8 times as long as a memcpy of as much, the checksum 0.6, the copy 1.1.
     """
     if into.dtype != torch.float32 or into.dim() != 1 or not into.is_contiguous():
         raise InvalidTransition(f"{into.dtype} {tuple(into.shape)} is no flat float32 state")
