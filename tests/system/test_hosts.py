@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hosts import Hosts, hosts_up, why_not
 from real_run import Going, Run, distance
-from test_stages import distance
 
 from ft_horovod.core.trace import CommitWritten, Restarted, StepFinished, ViewAgreed
 from ft_horovod.status.follow import read_trace
