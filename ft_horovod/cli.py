@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ft_horovod import __version__
 from ft_horovod.core.errors import EXIT_INTERRUPTED, FtHorovodError
+from launch.discover import hosts
 from simulator.cli import COMMANDS as SIMULATOR_COMMANDS
 
 _WIDTH_WITHOUT_TERMINAL = 120
@@ -115,14 +116,15 @@ def status(run: Path, plain: bool) -> None:
 def replay(run: Path, speed: float, costs: Path | None, plain: bool) -> None:
     """Play the recorded run in the folder RUN, then compare it with what the simulator predicts for it."""
     from ft_horovod.status.replay import play
-    from simulator.cli import show_prediction
+    from launch.discover import hosts
+from simulator.cli import show_prediction
     from simulator.live import read_events
 
     play(read_events(run), _console(plain), speed)
     show_prediction(run, costs)
 
 
-for _command in SIMULATOR_COMMANDS:
+for _command in (hosts, *SIMULATOR_COMMANDS):
     commands.add_command(_command)
 
 
