@@ -116,8 +116,7 @@ def status(run: Path, plain: bool) -> None:
 def replay(run: Path, speed: float, costs: Path | None, plain: bool) -> None:
     """Play the recorded run in the folder RUN, then compare it with what the simulator predicts for it."""
     from ft_horovod.status.replay import play
-    from launch.discover import hosts
-from simulator.cli import show_prediction
+    from simulator.cli import show_prediction
     from simulator.live import read_events
 
     play(read_events(run), _console(plain), speed)

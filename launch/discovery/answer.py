@@ -97,7 +97,7 @@ def _remembered(source: Source, found: _Found, state: State, now_s: float, polic
     try:
         with state.lock():
             memory = state.memory(str(source))
-            found = _newer(found, memory)
+            found = _newer(found, memory, now_s)
             ledger = state.ledger()
             decision = decide(ledger, found.hosts, memory.given if memory else (), now_s, policy)
             notes, told, told_s = _notes(found, decision, state, memory, now_s)
@@ -113,9 +113,11 @@ def _remembered(source: Source, found: _Found, state: State, now_s: float, polic
     return _answer(source, found, decision, now_s, notes)
 
 
-def _newer(found: _Found, memory: Memory | None) -> _Found:
-    """Another process may have asked since we did."""
-    return _Found(memory.found, memory.found_s) if memory and memory.found_s > found.at_s else found
+def _newer(found: _Found, memory: Memory | None, now_s: float) -> _Found:
+    """Another process may have asked since we did. A time ahead of the clock, which was set back then, is no newer."""
+    if memory is not None and found.at_s < memory.found_s <= now_s:
+        return _Found(memory.found, memory.found_s)
+    return found
 
 
 def _notes(
