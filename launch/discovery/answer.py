@@ -15,7 +15,7 @@ from ft_horovod.core.errors import ConfigError
 from launch.discovery.cache import Memory, State
 from launch.discovery.hosts import HostSlots, NoHosts
 from launch.discovery.ledger import Decision, Ledger, Out, Policy, decide, prune
-from launch.discovery.reading import Source, ask
+from launch.discovery.reading import Source, ask, name_in
 from launch.discovery.sources import Environment
 
 _REPEAT_S = 60.0  # the same trouble is told again after this long: horovodrun calls once a second
@@ -62,15 +62,15 @@ def find_hosts(
 
     Without `state` nothing is remembered. Raises ConfigError when the source fails and no good answer is left.
     """
-    asked_s = clock()
-    memory = state.memory(str(source)) if state else None
+    asked_s, name = clock(), name_in(source, environment)
+    memory = state.memory(name) if state else None
     try:
         found = _found(source, memory, environment, asked_s, limits)
     except ConfigError as error:
         found = _fall_back(error, source, memory, asked_s, limits)
     if state is None:
-        return _answer(source, found, decide(Ledger(), found.hosts, (), asked_s, policy), clock(), ())
-    return _remembered(source, found, state, clock(), policy)
+        return _answer(name, found, decide(Ledger(), found.hosts, (), asked_s, policy), clock(), ())
+    return _remembered(name, found, state, clock(), policy)
 
 
 def _found(source: Source, memory: Memory | None, environment: Environment, now_s: float, limits: Limits) -> _Found:
@@ -92,11 +92,11 @@ def _fall_back(error: ConfigError, source: Source, memory: Memory | None, now_s:
     return _Found(memory.found, memory.found_s, str(error))
 
 
-def _remembered(source: Source, found: _Found, state: State, now_s: float, policy: Policy) -> Answer:
+def _remembered(name: str, found: _Found, state: State, now_s: float, policy: Policy) -> Answer:
     """Decide and write down what has to be known next time; if it cannot be written, decide all the same."""
     try:
         with state.lock():
-            memory = state.memory(str(source))
+            memory = state.memory(name)
             found = _newer(found, memory, now_s)
             ledger = state.ledger()
             decision = decide(ledger, found.hosts, memory.given if memory else (), now_s, policy)
@@ -105,12 +105,12 @@ def _remembered(source: Source, found: _Found, state: State, now_s: float, polic
                 state.keep_ledger(pruned)
             given = tuple(one.host for one in decision.hosts)
             if found.hosts:  # a cluster that is still starting has given no good answer
-                state.keep_memory(Memory(str(source), found.hosts, found.at_s, given, told, told_s))
+                state.keep_memory(Memory(name, found.hosts, found.at_s, given, told, told_s))
     except ConfigError as error:
-        memory = state.memory(str(source))
+        memory = state.memory(name)
         decision = decide(state.ledger(), found.hosts, memory.given if memory else (), now_s, policy)
         notes = (*_notes(found, decision, state, None, now_s)[0], f"{error}; nothing was remembered")
-    return _answer(source, found, decision, now_s, notes)
+    return _answer(name, found, decision, now_s, notes)
 
 
 def _newer(found: _Found, memory: Memory | None, now_s: float) -> _Found:
@@ -134,8 +134,8 @@ def _notes(
     return tuple(lines), told, now_s
 
 
-def _answer(source: Source, found: _Found, decision: Decision, now_s: float, notes: tuple[str, ...]) -> Answer:
+def _answer(name: str, found: _Found, decision: Decision, now_s: float, notes: tuple[str, ...]) -> Answer:
     age_s = max(0.0, now_s - found.at_s)
     if not notes and found.problem and not found.hosts:
         notes = (found.problem,)
-    return Answer(str(source), decision.hosts, decision.out, age_s, found.problem, notes)
+    return Answer(name, decision.hosts, decision.out, age_s, found.problem, notes)

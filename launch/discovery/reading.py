@@ -47,6 +47,12 @@ class Source(msgspec.Struct, frozen=True):
         return self.kind in ("hostfile", "command")
 
 
+def name_in(source: Source, environment: Environment) -> str:
+    """The source and the scheduler's job around us: another job's answer is not this one's."""
+    ids = ((name, environment.get(name)) for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"))
+    return ", ".join([str(source), *(f"{name}={value}" for name, value in ids if value)])
+
+
 def detect(environment: Environment, slots: int | None = None) -> Source:
     """The scheduler whose job this is. Raises ConfigError when there is none."""
     if environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST"):

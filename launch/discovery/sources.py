@@ -21,7 +21,7 @@ _IGNORED_KEYS = ("max_slots", "max-slots")  # how far mpirun may oversubscribe: 
 
 
 def host_lines(text: str, source: str, default_slots: int = 1) -> tuple[HostSlots, ...]:
-    """`host`, `host:slots` or `host slots=N` a line, `#` begins a comment, `gpu[01-03]` stands for several hosts.
+    """`host`, `host:slots` or `host slots=N` a line, `#` begins a comment, `gpu[01-03],login1` stands for several hosts.
 
     Static files, mpirun's host files, those of Kubernetes' MPI operator, and what its discover_hosts.sh prints.
     """
@@ -109,7 +109,7 @@ def _one_line(line: str, default_slots: int, source: str, number: int) -> Iterat
                 given.append(parse_slots(value))
         if len(given) > 1:
             raise ValueError(f"slots are given twice in {line!r}")
-        several = "[" in first and not first.startswith("[")
+        several = ("[" in first or "," in first) and not first.startswith("[")
         names = expand(first) if several else (first,)
         return [HostSlots(parse_host(name), given[0] if given else default_slots) for name in names]
 

@@ -24,7 +24,7 @@ b:3\r
   c slots=4   # four cards
 d\tslots=2 max_slots=4
 
-gpu[01-02,07]:8
+gpu[01-02,07],login:8
 [fe80::1%eth0]:2
 [2001:DB8:0::1]
 job-worker-0.job.default.svc:1
@@ -37,6 +37,7 @@ job-worker-0.job.default.svc:1
         "gpu01": 8,
         "gpu02": 8,
         "gpu07": 8,
+        "login": 8,
         "fe80::1%eth0": 2,
         "2001:db8::1": 5,
         "job-worker-0.job.default.svc": 1,

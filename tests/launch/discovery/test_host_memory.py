@@ -183,6 +183,16 @@ def test_each_source_has_its_own_memory(place: Place) -> None:
         place.call(kind="hostfile")
 
 
+def test_the_answer_of_another_job_is_not_ours(place: Place) -> None:
+    source, state = Source("slurm"), State(place.folder)
+    good = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a"}
+    assert find_hosts(source, state, good, lambda: 1000.0).hosts == (HostSlots("a", 1),)
+    bad = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a["}
+    assert find_hosts(source, state, bad, lambda: 1001.0).hosts == (HostSlots("a", 1),)
+    with pytest.raises(ConfigError, match="SLURM_JOB_NODELIST: brackets do not match"):
+        find_hosts(source, state, {**bad, "SLURM_JOB_ID": "8"}, lambda: 1001.0)
+
+
 def test_without_a_folder_to_write_in_the_answer_is_given_all_the_same(place: Place) -> None:
     place.folder.write_text("a file, not a folder")
     answer = place.call()
