@@ -119,17 +119,19 @@ def _act(options: Options, state: State | None) -> None:
     """Write down what an operator, or a launcher, says. Raises ConfigError when it cannot be."""
     if state is None:
         raise ConfigError("--exclude, --readmit and --report-failure are written down: give --state DIR")
-    with state.lock():
-        ledger, now_s = state.ledger(), time.time()
-        for text in options.report_failure:
-            ledger = _reported(ledger, text, now_s)
-        for text in options.exclude:
-            ledger = rules.exclude(ledger, _host(text, "--exclude"))
-        for text in options.readmit:
-            ledger = rules.readmit(ledger, _host(text, "--readmit"))
-        state.keep_ledger(ledger)
+    state.change_ledger(lambda ledger: _acted(ledger, options, time.time()))
     for problem in state.problems:
         _say(problem)
+
+
+def _acted(ledger: Ledger, options: Options, now_s: float) -> Ledger:
+    for text in options.report_failure:
+        ledger = _reported(ledger, text, now_s)
+    for text in options.exclude:
+        ledger = rules.exclude(ledger, _host(text, "--exclude"))
+    for text in options.readmit:
+        ledger = rules.readmit(ledger, _host(text, "--readmit"))
+    return ledger
 
 
 def _reported(ledger: Ledger, text: str, now_s: float) -> Ledger:

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +61,11 @@ class State:
     def keep_ledger(self, ledger: Ledger) -> None:
         """Replace the ledger, for good when this returns; the caller holds the lock. Raises ConfigError."""
         self._write(self._ledger_path, ledger, lasting=True)
+
+    def change_ledger(self, change: Callable[[Ledger], Ledger]) -> None:
+        """Write down what `change` makes of the ledger; nobody else's change is lost. Raises ConfigError."""
+        with self.lock():
+            self.keep_ledger(change(self.ledger()))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from launch.discovery.hosts import EXPECTED, HostSlots, NoHosts, merge, parse_ho
 from launch.discovery.nodelist import expand, expand_counts
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 Environment = Mapping[str, str]
 _SLOTS_KEYS = ("slots", "count", "cpu")  # Open MPI takes all three
@@ -21,7 +22,7 @@ _IGNORED_KEYS = ("max_slots", "max-slots")  # how far mpirun may oversubscribe: 
 
 
 def host_lines(text: str, source: str, default_slots: int = 1) -> tuple[HostSlots, ...]:
-    """`host`, `host:slots` or `host slots=N` a line, `#` begins a comment, `gpu[01-03],login1` stands for several hosts.
+    """`host`, `host:slots` or `host slots=N` a line; `gpu[01-03],login1` is several hosts, `#` begins a comment.
 
     Static files, mpirun's host files, those of Kubernetes' MPI operator, and what its discover_hosts.sh prints.
     """
@@ -128,9 +129,6 @@ def _some(hosts: Iterable[HostSlots], source: str) -> tuple[HostSlots, ...]:
     if not found:
         raise NoHosts("names no host", source=source)
     return found
-
-
-Q = TypeVar("Q")
 
 
 def _at(source: str, line: int | None, read: Callable[[Q], T], text: Q) -> T:

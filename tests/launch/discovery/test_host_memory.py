@@ -36,9 +36,7 @@ class Place:
         return [one.host for one in self.call(limits).hosts]
 
     def change(self, act: Callable[[Ledger], Ledger]) -> None:
-        state = State(self.folder)
-        with state.lock():
-            state.keep_ledger(act(state.ledger()))
+        State(self.folder).change_ledger(act)
 
 
 @pytest.fixture
