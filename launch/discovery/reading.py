@@ -138,7 +138,8 @@ def run_command(command: str, limit_s: float) -> str:
     except (TimeoutError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"did not end within {limit_s:g} s and was killed", source=name) from error
     finally:
-        if process.poll() is None:
+        # Killed by a signal, it has not ended its children: so does horovodrun end us, shells first.
+        if (process.poll() or 0) < 0 or process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -74,11 +74,25 @@ def test_a_slow_command_is_killed_with_all_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     command = f"sleep 1000 & echo $! > {pids}; echo a:1; wait"
     refused("did not end within 0.5 s and was killed", Source("command", command), limit_s=0.5)
-    child = int(pids.read_text())
+    assert ends(int(pids.read_text()))
+
+
+def test_the_children_of_a_command_that_was_killed_end_too(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    refused("killed by signal 15", Source("command", f"sleep 1000 & echo $! > {pids}; kill $$"))
+    assert ends(int(pids.read_text()))
+
+
+def ends(pid: int) -> bool:
     give_up = time.monotonic() + LONG_S
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < give_up
+    while time.monotonic() < give_up:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
         time.sleep(0.01)
+    return False
 
 
 def test_a_child_left_behind_does_not_hold_us_up(tmp_path: Path) -> None:
