@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ft_horovod import __version__
 from ft_horovod.core.errors import EXIT_INTERRUPTED, FtHorovodError
+from launch.discover import hosts
 from simulator.cli import COMMANDS as SIMULATOR_COMMANDS
 
 _WIDTH_WITHOUT_TERMINAL = 120
@@ -147,7 +148,7 @@ def commits(run: Path, check: bool, as_json: bool, plain: bool) -> None:
         commits_view.show(rows, _console(plain))
 
 
-for _command in SIMULATOR_COMMANDS:
+for _command in (hosts, *SIMULATOR_COMMANDS):
     commands.add_command(_command)
 
 
