@@ -87,13 +87,13 @@ class HashRing:
                 found.append(member)
         return tuple(found)
 
-    def share(self, name: str) -> float:
-        """The share of all points that a member is the first to follow: of so many shards it is the first choice."""
-        width = 0
+    def shares(self) -> dict[str, float]:
+        """The share of all possible shards that each member is the first choice for, by name."""
+        width = dict.fromkeys((member.name for member in self.members), 0)
         for number, member in enumerate(self._who):
-            if member.name == name:
-                width += (self._at[number] - self._at[number - 1]) % _SPACE if len(self._who) > 1 else _SPACE
-        return width / _SPACE
+            before = self._at[number - 1] if number else self._at[-1] - _SPACE
+            width[member.name] += self._at[number] - before
+        return {name: mine / _SPACE for name, mine in width.items()}
 
     def most_copies(self, owner: Member | None = None) -> int:
         """How many copies can be told apart: hosts (or racks) besides the owner's."""

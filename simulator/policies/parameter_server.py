@@ -32,7 +32,8 @@ class ParameterServer(RestartFromDisk):
 
     def hit(self, hit: Hit) -> Recovery:
         lost = [node for node in hit.nodes if node in self._servers]
-        moved = sum(self._ring.share(str(server)) for server in lost)
+        shares = self._ring.shares() if lost else {}
+        moved = sum(shares[str(server)] for server in lost)
         for server in lost:
             self._servers.discard(server)
             self._ring = self._ring.without(str(server))
