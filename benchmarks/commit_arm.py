@@ -17,7 +17,7 @@ from torch.nn import functional
 from ft_horovod.core.config import ModelConfig
 from ft_horovod.training.models import build_model
 
-CLASSES, CHANNELS, BATCH, PIXELS = 1000, 3, 8, 64
+CLASSES, CHANNELS, BATCH, PIXELS = 1000, 3, 8, 32
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,8 @@ class TrainingState:
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """All that a commit must hold."""
-        yield from self.model.state_dict().values()
+        yield from self.model.parameters()
+        yield from self.model.buffers()
         for parameter in self.model.parameters():
             yield self.optimizer.state[parameter]["momentum_buffer"]
 
@@ -77,15 +78,15 @@ class TrainingState:
 
     @torch.no_grad()
     def _flatten(self) -> None:
-        """Lay everything in one tensor. The few whole numbers, of batches seen, go in as their bits."""
-        tensors = list(self.tensors())
+        """Lay everything in one tensor. The few whole numbers, of batches seen, go in as their bits, and first."""
+        tensors = sorted(self.tensors(), key=lambda tensor: -tensor.itemsize)
         self.everything = torch.empty(sum(tensor.nbytes for tensor in tensors) // 4)
         offset = 0
         for tensor in tensors:
             length = tensor.nbytes // 4
             view = self.everything[offset : offset + length].view(tensor.dtype).view(tensor.shape)
             view.copy_(tensor)
-            tensor.set_(view)  # type: ignore[arg-type]
+            tensor.data = view
             offset += length
 
 
