@@ -19,6 +19,7 @@ from commit_once import ARMS, Once
 from common import RESULTS, BenchError, Spread, console, in_ms, machine_facts, spread, write_result
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from ours import scratch_folder, trainer_environment
 from processes import log_tail, run_limited, take_charge
 from rich.table import Table
@@ -128,6 +129,8 @@ def _draw(figures: dict[str, Figures]) -> Figure:
     right.set_xlabel("ms to restore")
     for axes in (left, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: plain(value))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.12)
         axes.set_yticks(range(len(rows)), rows if axes is left else [""] * len(rows), color=INK)
         axes.set_ylim(-0.6, len(rows) - 0.4)
