@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim bench-prediction soak clean help
+.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim bench-prediction bench-placement bench-commit soak clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
 	@:
@@ -62,6 +62,12 @@ bench-sim: setup  ## Speed of the simulator, and the published figures it must g
 
 bench-prediction: setup  ## What the simulator predicts for live runs it has not seen
 	@$(BIN)/python benchmarks/prediction.py
+
+bench-placement: setup  ## What moves when members come and go, how even it is, what is lost together
+	@$(BIN)/python benchmarks/placement.py
+
+bench-commit: setup  ## What keeping the state costs: stall, time, bytes, memory, restore
+	@$(BIN)/python benchmarks/commit.py
 
 soak: setup  ## Many kills in a row; KILLS=200, STAGES=5 for a model that is split
 	@$(BIN)/python benchmarks/soak.py --kills $(KILLS) --stages $(STAGES)

@@ -1,21 +1,11 @@
-"""Formulas of the literature, against which the simulation is held. Knows formulas only; all times in seconds."""
+"""Formulas of the literature, against which the simulation is held. Knows formulas only; all times in seconds.
+
+The best interval between commits is in `ft_horovod.core.commit_interval`: live runs use it as well.
+"""
 
 from __future__ import annotations
 
 import math
-
-
-def young_interval_s(stall_s: float, mtbf_s: float) -> float:
-    """Young (1974): the first-order best interval between commits, sqrt(2 stall M)."""
-    return math.sqrt(2 * stall_s * mtbf_s)
-
-
-def daly_interval_s(stall_s: float, mtbf_s: float) -> float:
-    """Daly (2006), equation 37: the higher-order best interval; M when a commit takes 2 M or more."""
-    if stall_s >= 2 * mtbf_s:
-        return mtbf_s
-    x = stall_s / (2 * mtbf_s)
-    return math.sqrt(2 * stall_s * mtbf_s) * (1 + math.sqrt(x) / 3 + x / 9) - stall_s
 
 
 def daly_run_time_s(work_s: float, interval_s: float, stall_s: float, restart_s: float, mtbf_s: float) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from ft_horovod.core.config import Count, Fraction, Index, NonNegative, Positive, Section
+from ft_horovod.core.placement import Scheme
 from simulator.costs.model import Commit, Costs
 from simulator.costs.quantity import value_of
 from simulator.failures.causes import Failures
@@ -50,7 +51,7 @@ class PolicyOptions(Section, frozen=True):
     stages: Annotated[int, Meta(ge=1, le=64)] = 1  # toolkit: groups of nodes that hold one stage each
     role: str = "replica"  # toolkit: replica (all compute) or standby (backups only follow)
     replicas: Annotated[int, Meta(ge=1, le=64)] = 2  # peer replication, parameter server: copies of each state
-    placement: str = "group"  # peer replication: group or ring
+    placement: Scheme = "group"  # peer replication: group or ring
     servers: Fraction = 0.1  # parameter server: share of the nodes
     host_memory: bool = True  # toolkit: state is copied to the memory of the neighbour host
     pipeline: Annotated[int, Meta(ge=2, le=64)] = 8  # redundant computation: nodes of one pipeline
@@ -58,8 +59,6 @@ class PolicyOptions(Section, frozen=True):
     def __post_init__(self) -> None:
         if self.role not in ("replica", "standby"):
             raise ValueError("role is replica or standby")
-        if self.placement not in ("group", "ring"):
-            raise ValueError("placement is group or ring")
 
 
 class Precision(Section, frozen=True):

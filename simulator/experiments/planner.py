@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from simulator.closed_forms import young_interval_s
+from ft_horovod.core.commit_interval import young_interval_s
 from simulator.costs.quantity import value_of
 from simulator.experiments.compare import with_policy
 from simulator.experiments.montecarlo import Cores, Study, study

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from ft_horovod.core.commit_interval import daly_interval_s
 from simulator.closed_forms import (
     best_interval_s,
-    daly_interval_s,
     daly_run_time_s,
     expected_ettr,
     gemini_survival,

@@ -1,48 +1,20 @@
 """Parameter servers that share the state by consistent hashing; workers are stateless.
 
 A lost worker only makes the rest slower. A lost server's keys go to the servers that follow it on the ring, from
-replicas when there are any. Knows the ring; formulas as in Karger et al., STOC 1997.
+replicas when there are any. The ring is the toolkit's own.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
-from hashlib import blake2b
 
+from ft_horovod.core.placement import HashRing, Member
 from simulator.costs.quantity import value_of
 from simulator.policies.policy import Hit, Recovery, Rollback, World
 from simulator.policies.restart import RestartFromDisk
 from simulator.units import to_ns
 
 _POINTS = 64  # of each server on the ring: shares differ by about 1/8
-_SPACE = 1 << 64
-
-
-class Ring:
-    """Servers on a circle of 2^64 keys; a key belongs to the first server at or after it."""
-
-    def __init__(self, servers: Sequence[int]) -> None:
-        self._points = sorted((_hash(server, copy), server) for server in servers for copy in range(_POINTS))
-
-    def share(self, server: int) -> float:
-        """The share of all keys that the server holds."""
-        previous, mine = self._points[-1][0] - _SPACE, 0
-        for point, owner in self._points:
-            mine += (point - previous) if owner == server else 0
-            previous = point
-        return mine / _SPACE
-
-    def owner(self, key: int) -> int:
-        """Who holds a key."""
-        at = bisect.bisect_left(self._points, (key % _SPACE, -1))
-        return self._points[at % len(self._points)][1]
-
-    def without(self, server: int) -> Ring:
-        """The ring after a server is gone."""
-        ring = Ring(())
-        ring._points = [point for point in self._points if point[1] != server]
-        return ring
 
 
 class ParameterServer(RestartFromDisk):
@@ -54,22 +26,23 @@ class ParameterServer(RestartFromDisk):
         self.needed = options.min_nodes or max(1, self.fleet.wanted // 2)
         count = max(1, round(options.servers * self.fleet.wanted))
         self._servers = set(range(min(count, self.fleet.wanted)))
-        self._ring = Ring(sorted(self._servers))
+        self._ring = self._ring_of_servers()
         self._replicas = options.replicas
         self._since_whole = 0  # servers lost since all keys had all their copies
 
     def hit(self, hit: Hit) -> Recovery:
         lost = [node for node in hit.nodes if node in self._servers]
-        moved = sum(self._ring.share(server) for server in lost)
+        shares = self._ring.shares() if lost else {}
+        moved = sum(shares[str(server)] for server in lost)
         for server in lost:
             self._servers.discard(server)
-            self._ring = self._ring.without(server)
+            self._ring = self._ring.without(str(server))
         taken = self.fleet.fill()
         self._since_whole += len(lost)
         if hit.corrupt or not self._servers or self._since_whole >= self._replicas:
             self._servers.update(taken[: len(lost)])
             self._servers = self._servers or set(list(self.fleet.active)[:1])
-            self._ring = Ring(sorted(self._servers))
+            self._ring = self._ring_of_servers()
             return self._restart
         if not lost:
             return Recovery("worker lost", self.costs.ns("refill_s"), Rollback.NOTHING)
@@ -88,6 +61,9 @@ class ParameterServer(RestartFromDisk):
     def running(self) -> None:
         self._since_whole = 0
 
+    def _ring_of_servers(self) -> HashRing:
+        return HashRing([_member(node) for node in sorted(self._servers)], _POINTS)
 
-def _hash(server: int, copy: int) -> int:
-    return int.from_bytes(blake2b(f"{server}/{copy}".encode(), digest_size=8).digest(), "big")
+
+def _member(node: int) -> Member:
+    return Member(str(node), str(node))

@@ -8,33 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ft_horovod.core.placement import Scheme, placed
 from simulator.policies.policy import Hit, Recovery, Rollback, World
 from simulator.policies.restart import RestartFromDisk
 
 
-def holders(place: int, places: int, replicas: int, placement: str) -> tuple[int, ...]:
-    """The places that hold the state of `place`, itself first.
-
-    Gemini's mixed placement: groups of `replicas`; what is left over when they do not divide `places` forms a ring.
-    """
-    grouped = places // replicas * replicas
-    if places % replicas:
-        grouped = max(0, grouped - replicas)
-    if placement == "group" and place < grouped:
-        first = place // replicas * replicas
-        others = [other for other in range(first, first + replicas) if other != place]
-        return (place, *others)
-    start = grouped if placement == "group" else 0
-    size = places - start
-    return tuple(start + (place - start + step) % size for step in range(min(replicas, size)))
-
-
-def survives(lost: Collection[int], places: int, replicas: int, placement: str) -> bool:
+def survives(lost: Collection[int], places: int, replicas: int, scheme: Scheme) -> bool:
     """Whether every state has a holder that is not among the `lost` places."""
     gone = set(lost)
-    return all(
-        any(holder not in gone for holder in holders(place, places, replicas, placement)) for place in sorted(gone)
-    )
+    return all(any(holder not in gone for holder in placed(place, places, replicas, scheme)) for place in sorted(gone))
 
 
 class PeerReplication(RestartFromDisk):

@@ -10,8 +10,8 @@ import msgspec
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
+from ft_horovod.core.commit_interval import daly_interval_s
 from ft_horovod.core.errors import ConfigError
-from simulator.closed_forms import daly_interval_s
 from simulator.costs.calibrate import calibrated
 from simulator.costs.quantity import value_of
 from simulator.experiments.compare import with_policy

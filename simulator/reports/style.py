@@ -50,13 +50,20 @@ _RC: dict[RcKeyType, object] = {
 
 def figure(width: float = 10.5, height: float = 3.6) -> tuple[Figure, Axes]:
     """An empty figure of so many inches with one pair of axes."""
+    fig, (axes,) = panels(1, width, height)
+    return fig, axes
+
+
+def panels(count: int, width: float = 10.5, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """An empty figure with several pairs of axes side by side."""
     with mpl.rc_context(_RC):
         fig = Figure(figsize=(width, height), layout="constrained")
-        axes = fig.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_axisbelow(True)
-    return fig, axes
+        beside = [fig.add_subplot(1, count, number + 1) for number in range(count)]
+    for axes in beside:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_axisbelow(True)
+    return fig, beside
 
 
 def legend_above(axes: Axes, columns: int, handles: list[Line2D] | None = None) -> None:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sim_world import case, scenario
 
 from ft_horovod.core.errors import ConfigError
+from ft_horovod.core.placement import Scheme, placed
 from simulator.costs.model import Commit
 from simulator.engine.fleet import Fleet
 from simulator.experiments.single import Case, run_once
 from simulator.failures.causes import Cause, Failures
 from simulator.policies import registry
-from simulator.policies.parameter_server import Ring
-from simulator.policies.peer_replication import holders, survives
+from simulator.policies.peer_replication import survives
 from simulator.policies.policy import Hit, Policy, Recovery, Rollback, World
 from simulator.policies.restart import RestartFromDisk
 from simulator.scenario import ClusterConfig, JobConfig, PolicyOptions
@@ -91,16 +91,13 @@ def test_peer_memory_is_of_use_until_all_holders_are_lost() -> None:
     assert lose(policy, fleet, 1).rollback is Rollback.COPY
 
 
-@pytest.mark.parametrize("placement", ["group", "ring"])
+@pytest.mark.parametrize("scheme", ["group", "ring"])
 @given(st.integers(1, 30), st.integers(1, 5))
-def test_every_state_has_its_replicas(placement: str, places: int, replicas: int) -> None:
+def test_a_state_is_gone_with_its_last_holder(scheme: Scheme, places: int, replicas: int) -> None:
     for place in range(places):
-        held = holders(place, places, replicas, placement)
-        assert held[0] == place
-        assert len(set(held)) == len(held) == min(replicas, places)
-        assert all(0 <= holder < places for holder in held)
-        assert not survives(held, places, replicas, placement)
-        assert survives(held[1:], places, replicas, placement) or placement == "ring"
+        held = placed(place, places, replicas, scheme)
+        assert not survives(held, places, replicas, scheme)
+        assert survives(held[1:], places, replicas, scheme) or scheme == "ring"
 
 
 def test_bamboo_survives_a_node_and_not_two_neighbours() -> None:
@@ -122,18 +119,6 @@ def test_a_parameter_server_loses_keys_only_with_its_last_replica() -> None:
     assert lose(policy, fleet, 15).rollback is Rollback.NOTHING
     assert lose(policy, fleet, 0).rollback is Rollback.STEP
     assert lose(policy, fleet, 1).rollback is Rollback.DISK
-
-
-@given(st.integers(2, 12), st.integers(0, 11))
-def test_a_lost_server_moves_its_own_keys_only(servers: int, lost: int) -> None:
-    lost %= servers
-    ring = Ring(range(servers))
-    smaller = ring.without(lost)
-    assert sum(ring.share(server) for server in range(servers)) == pytest.approx(1)
-    for key in range(0, 1 << 64, (1 << 64) // 97):
-        if ring.owner(key) != lost:
-            assert smaller.owner(key) == ring.owner(key)
-        assert smaller.owner(key) != lost
 
 
 class Oracle(RestartFromDisk):
