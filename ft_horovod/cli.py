@@ -44,7 +44,7 @@ def commands() -> None:
 @click.option("--steps", type=int, help="Optimizer steps in all.")
 @click.option("--epochs", type=int, help="Data epochs in all, when --steps is not given.")
 @click.option("--schedule", type=click.Path(), help="Fault schedule (YAML): what fails, when.")
-@click.option("--commit-every", type=float, help="Seconds between commits to disk; 0: only at the end.")
+@click.option("--commit", metavar="POLICY", help="auto, off, every-step, or by tier as in memory=1,disk=5m.")
 @click.option("--hosts", help="Hosts as mpirun's --host takes them; this machine when not given.")
 @click.option("--network", help="Network between the hosts, as CIDR.")
 @click.option("--device", help="auto, cpu or cuda.")
@@ -89,7 +89,7 @@ _KEYS = {
     "steps": "steps",
     "epochs": "epochs",
     "schedule": "schedule",
-    "commit_every": "commit.every_s",
+    "commit": "commit.policy",
     "hosts": "launcher.hosts",
     "network": "launcher.network",
     "seed": "seed",
@@ -130,7 +130,7 @@ def replay(run: Path, speed: float, costs: Path | None, plain: bool) -> None:
 @click.option("--plain", is_flag=True, help="Plain lines instead of a table.")
 def commits(run: Path, check: bool, as_json: bool, plain: bool) -> None:
     """List the commits of the run in the folder RUN: the states that it can be resumed from."""
-    from ft_horovod.commit.inventory import on_disk
+    from ft_horovod.commit.inventory import in_host_memory, on_disk
     from ft_horovod.core.errors import ConfigError
     from ft_horovod.runfolder import RunFolder
     from ft_horovod.status import commits_view
@@ -139,7 +139,10 @@ def commits(run: Path, check: bool, as_json: bool, plain: bool) -> None:
     if not folder.config.is_file():
         raise ConfigError("no run: there is no config.yaml in this folder", source=str(run))
     try:
-        rows = on_disk(folder.commits, time.time(), contents=check)
+        rows = [
+            *in_host_memory(folder.name, time.time(), contents=check),
+            *on_disk(folder.commits, time.time(), contents=check),
+        ]
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", source=str(folder.commits)) from error
     if as_json:

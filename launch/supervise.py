@@ -16,6 +16,8 @@ import time
 
 import msgspec
 
+from ft_horovod.commit.host_files import SHM
+from ft_horovod.commit.host_memory_folder import remove as remove_host_memory
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.errors import (
     EXIT_CONFIG,
@@ -40,7 +42,7 @@ from ft_horovod.status.launcher_pid import LauncherPid
 from ft_horovod.tracefile import LAUNCHER, TraceFile
 from launch.mpirun import mpirun_command, worker_environment
 from launch.restart import first_ground, ground_left
-from launch.verdict import every, failed_by_itself, have, judge
+from launch.verdict import every, failed_by_itself, have, judge, state_is_on_disk
 
 _POLL_S = 0.05
 _END_S = 10.0  # from the workers' last word to the end of mpirun
@@ -210,6 +212,8 @@ class Job:
         for host in {started.host for started in every(self.events, WorkerStarted)} | {socket.gethostname()}:
             Board.path_for(self._folder.name, host).unlink(missing_ok=True)
         self._folder.launcher_pid.unlink(missing_ok=True)
+        if state_is_on_disk(self.events):
+            remove_host_memory(SHM, self._folder.name)
         return code
 
     def _ask_to_end(self) -> None:

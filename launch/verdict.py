@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from ft_horovod.core.errors import EXIT_BUG, EXIT_FENCED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REQUEUE
-from ft_horovod.core.trace import AnyEvent, Event, TrainingFinished, TrainingStarted, TrainingStopped, WorkerFailed
+from ft_horovod.core.trace import (
+    AnyEvent,
+    CommitWritten,
+    Event,
+    TrainingFinished,
+    TrainingStarted,
+    TrainingStopped,
+    WorkerFailed,
+)
 from ft_horovod.runfolder import RunFolder
 
 E = TypeVar("E", bound=Event)
@@ -28,6 +36,13 @@ def failed_by_itself(events: Sequence[AnyEvent]) -> WorkerFailed | None:
     """The first worker that ended because of an error of its own."""
     own = (failed for failed in every(events, WorkerFailed) if failed.exit_code not in (EXIT_REQUEUE, EXIT_FENCED))
     return next(own, None)
+
+
+def state_is_on_disk(events: Sequence[AnyEvent]) -> bool:
+    """Whether the state a run ended with was committed to disk, so that no other copy of it is needed."""
+    written = max((event.step for event in every(events, CommitWritten) if event.tier == "disk"), default=-1)
+    ends = [event.step for event in events if isinstance(event, TrainingFinished | TrainingStopped)]
+    return bool(ends) and written >= ends[-1]
 
 
 def judge(events: Sequence[AnyEvent], folder: RunFolder, *, interrupted: bool, too_little: str) -> tuple[str, str, int]:

@@ -58,7 +58,8 @@ class HostMemory:
     def __init__(self, place: Place, elements: int, *, chunk_bytes: int = 4 << 20, at: Moment = lambda _: None) -> None:
         """Take `place`'s file over, or make one for slices of up to `elements` float32. Raises CommitError.
 
-        A file made for another size stays until the first commit in the new one is whole. All memory is taken here:
+        A file made for another size stays until the second commit in the new one begins, which is when all members'
+        first ones are whole. All memory is taken here:
         a full /dev/shm is an error now, and not a SIGBUS later.
         """
         self.path = place.path
@@ -180,6 +181,10 @@ class HostMemory:
 
     def _write(self, meta: Meta, source: torch.Tensor) -> None:
         side = 1 - self._newest_side
+        if self._aside is not None and (self._sequence or not self.path.exists()):
+            self._aside.replace(self.path)
+            self._aside = None
+            self._at("named")
         if 4 * meta.elements > self._layout.payload_bytes:
             raise CommitError(f"{self.path}: {meta.elements} elements, made for {self._layout.payload_bytes // 4}")
         header_at = self._layout.header_at(side)
@@ -193,10 +198,6 @@ class HostMemory:
         STATE.pack_into(self._map, header_at, WHOLE)
         self._sequence, self._newest_side = header.sequence, side
         self._at("whole")
-        if self._aside is not None:
-            self._aside.replace(self.path)
-            self._aside = None
-            self._at("named")
 
     def _copy(self, source: torch.Tensor, payload: np.ndarray[tuple[int], np.dtype[np.float32]]) -> int:
         """Copies in one thread: torch would start a pool of threads for this one, beside the training's."""

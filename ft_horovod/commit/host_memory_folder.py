@@ -8,27 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import NamedTuple
 
-from ft_horovod.commit.host_files import SHM, entries, mapped, slices_in, still_there
+from ft_horovod.commit.host_files import SHM, entries, slices_in
 from ft_horovod.commit.host_slices import Slice
 from ft_horovod.core.errors import CommitError
-
-
-class Row(NamedTuple):
-    """One slice, or one file that cannot be used, for people to read."""
-
-    host: str
-    slot: int
-    path: Path
-    step: int | None = None
-    stage: int | None = None
-    begin: int = 0
-    end: int = 0
-    size_bytes: int = 0
-    age_s: float | None = None
-    problem: str | None = None
-    tier: str = "host memory"
 
 
 def find(folder: Path, run_name: str, host: str) -> list[Slice]:
@@ -38,47 +21,14 @@ def find(folder: Path, run_name: str, host: str) -> list[Slice]:
     """
     found: list[Slice] = []
     for entry in entries(folder, run_name, host):
-        if not entry.aside:
-            with contextlib.suppress(OSError, CommitError):
-                found += slices_in(entry)
+        with contextlib.suppress(OSError, CommitError):
+            found += slices_in(entry)
     return sorted(found, key=lambda one: (-one.meta.act, -one.meta.step, one.slot, -one.header.sequence))
 
 
-def rows(folder: Path, run_name: str, now_s: float) -> list[Row]:
-    """What a run left on this machine, each payload checked; `now_s` is the Unix time."""
-    found: list[Row] = []
-    for entry in entries(folder, run_name, None):
-        if entry.aside:
-            continue
-        plain = Row(entry.host, entry.slot, entry.path)
-        try:
-            slices = slices_in(entry)
-        except (OSError, CommitError) as error:
-            found.append(plain._replace(problem=str(error)))
-            continue
-        if not slices:
-            found.append(plain._replace(problem=f"{entry.path}: holds no whole slice"))
-        checked = [(one, _row(one, plain, now_s)) for one in sorted(slices, key=lambda one: -one.header.sequence)]
-        found += [row for one, row in checked if row.problem is None or still_there(one)]  # a writer may go on
-    return found
-
-
-def _row(one: Slice, plain: Row, now_s: float) -> Row:
-    problem = None
-    try:
-        mapped(one)
-    except CommitError as error:
-        problem = str(error)
-    meta = one.meta
-    return plain._replace(
-        step=meta.step,
-        stage=meta.stage,
-        begin=meta.begin,
-        end=meta.end,
-        size_bytes=4 * meta.elements,
-        age_s=max(0.0, now_s - one.header.written_at_s),
-        problem=problem,
-    )
+def hosts_of(folder: Path, run_name: str) -> list[str]:
+    """The hosts that this machine keeps something for: one, but in tests."""
+    return sorted({entry.host for entry in entries(folder, run_name, None)})
 
 
 def remove(folder: Path, run_name: str, host: str | None = None) -> int:

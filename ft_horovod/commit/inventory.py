@@ -1,7 +1,4 @@
-"""What commits there are, one row for each, whatever tier keeps them.
-
-Knows how to look at the tier on disk; other tiers make rows of their own. Does not know how rows are shown.
-"""
+"""What commits there are, one row for each, whatever tier keeps them. Does not know how rows are shown."""
 
 from __future__ import annotations
 
@@ -13,6 +10,9 @@ import msgspec
 
 from ft_horovod.commit import folder as folders
 from ft_horovod.commit.folder import Found
+from ft_horovod.commit.host_files import SHM, mapped
+from ft_horovod.commit.host_memory_folder import find, hosts_of
+from ft_horovod.commit.host_slices import Slice, newest_whole
 from ft_horovod.core.errors import CommitError
 
 
@@ -35,6 +35,34 @@ def on_disk(commits: Path, now: float, *, contents: bool) -> list[CommitRow]:
         with contextlib.suppress(FileNotFoundError):  # a run that goes on may remove it meanwhile
             rows.append(_row(found, now, contents=contents))
     return rows
+
+
+def in_host_memory(run_name: str, now: float, *, contents: bool, memory: Path = SHM) -> list[CommitRow]:
+    """What this machine's memory holds of a run, a row for each host and step, newest first."""
+    slices = [one for host in hosts_of(memory, run_name) for one in find(memory, run_name, host)]
+    states: dict[tuple[str, int], list[Slice]] = {}
+    for one in slices:
+        states.setdefault((one.host, one.meta.step), []).append(one)
+    return [_memory_row(states[key], now, contents=contents) for key in sorted(states, key=lambda k: (-k[1], k[0]))]
+
+
+def _memory_row(slices: list[Slice], now: float, *, contents: bool) -> CommitRow:
+    problem = None if newest_whole(slices, slices[0].meta.identity) else "only a part of it is here"
+    try:
+        for one in slices if contents and problem is None else ():
+            mapped(one)
+    except CommitError as error:
+        problem = str(error)
+    stages = range(max(one.meta.stages for one in slices))
+    return CommitRow(
+        tier="host memory",
+        step=slices[0].meta.step,
+        holder=slices[0].host,
+        shards=tuple(sum(one.meta.stage == stage for one in slices) for stage in stages),
+        size_bytes=4 * sum(one.meta.elements for one in slices),
+        age_s=max(0.0, now - max(one.header.written_at_s for one in slices)),
+        problem=problem,
+    )
 
 
 def _row(found: Found, now: float, *, contents: bool) -> CommitRow:

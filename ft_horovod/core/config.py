@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ft_horovod.core.commit_policy import parse_policy
+from ft_horovod.core.errors import ConfigError
 from ft_horovod.core.partition import share_members
 from ft_horovod.core.samples import MAX_BATCH
 
@@ -115,9 +117,16 @@ class WatchConfig(Section, frozen=True):
 
 
 class CommitConfig(Section, frozen=True):
-    every_s: NonNegative = 60.0  # seconds between commits to disk; 0: only at the end and when the run must stop
+    policy: str = "auto"  # how often each tier keeps the state: see `core.commit_policy`
     keep: Count = 2  # the newest whole commits that stay
     keep_s: Positive | None = None  # seconds after which a commit goes, unless it is the newest; None: never
+    mtbf_s: Positive | None = None  # mean seconds between losses of a host or of the launcher; None: as published
+
+    def __post_init__(self) -> None:
+        try:
+            parse_policy(self.policy)
+        except ConfigError as error:
+            raise ValueError(f"commit.policy: {error}") from error
 
 
 class LauncherConfig(Section, frozen=True):

@@ -34,6 +34,7 @@ class Progress(msgspec.Struct, frozen=True):
     accuracy: float | None = None
     loss: float | None = None
     ledger: SampleLedger = SampleLedger()
+    launch: int = 0  # how often the run was resumed
     costs: tuple[float, ...] = ()  # seconds of each unit of the model, by whoever measured them; () with one stage
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import torch
@@ -24,6 +25,7 @@ from ft_horovod.membership.board import Phase, Pulse
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.control import Control
+from ft_horovod.training.host_keeper import HostKeeper
 from ft_horovod.training.keeper import Keeper
 from ft_horovod.training.pace import Pace
 from ft_horovod.training.wishes import Wishes
@@ -46,6 +48,7 @@ class Outfit:
     trace: TraceFile
     pulse: Pulse
     keeper: Keeper
+    memory: HostKeeper
     wishes: Wishes
     between: Callable[[int, float], None]
     broken: Callable[[], bool]
@@ -55,13 +58,15 @@ class Acts:
     """The state of one worker and the acts that advance it."""
 
     def __init__(self, config: RunConfig, work: Work, test_samples: int, outfit: Outfit):
+        self._config_stages = config.layout.stages
         self._work, self._test_samples, self._every = work, test_samples, config.eval_every_epochs
         self._trace, self._pulse, self._keeper = outfit.trace, outfit.pulse, outfit.keeper
         self._between, self._broken = outfit.between, outfit.broken
         self.wishes = outfit.wishes
         self.pace = Pace()
         self.progress = Progress(act=0, goal=config.layout.workers, costs=work.measure())
-        self._resumes = False
+        self._resumes: Literal["disk", "memory"] | None = None
+        self._memory, self._members = outfit.memory, 1
         self._epoch, self._leads, self._stages = 0, False, 1
         self._stage: int | None = None
         self._place: Place | None = None
@@ -78,14 +83,20 @@ class Acts:
 
     def adopt(self, progress: Progress) -> None:
         """The state is now somebody else's, who was this far."""
-        self.progress, self._resumes = progress, False
+        self._memory.settle(self._pulse.beat)
+        self.progress, self._resumes = progress, None
         self._work.forget()
 
-    def resume(self, progress: Progress) -> None:
-        """Go on from a commit; how many members are wanted is this run's configuration's business."""
-        costs = self.progress.costs or progress.costs
-        self.progress = msgspec.structs.replace(progress, goal=self.progress.goal, costs=costs)
-        self._resumes = True
+    def resume(self) -> None:
+        """Go on from the newest commit there is; how many members are wanted is this run's configuration's business."""
+        recent = self._memory.newest(self._config_stages)
+        on_disk = self._keeper.newest(above=recent.step if recent else -1)
+        found = on_disk or recent
+        if found is None:
+            return
+        self._resumes = "disk" if on_disk else "memory"
+        costs = found.costs if found is recent else self.progress.costs or found.costs
+        self.progress = msgspec.structs.replace(found, goal=self.progress.goal, launch=found.launch + 1, costs=costs)
 
     def enter(self, me: WorkerId, view: View, found: StepInHand, costs: tuple[float, ...]) -> None:
         """A new group holds."""
@@ -96,12 +107,22 @@ class Acts:
         self.progress = msgspec.structs.replace(self.progress, costs=costs)
         self.pace.disturb(self.progress.step)
         self._work.enter(layout, found, costs)
-        if self._stage is not None and self._resumes:
-            self._keeper.load(self._work.named(self._stage, costs))
-            self._resumes = False
+        self._members = len(layout.members)
+        if self._stage is not None:
+            self._load(self._stage)
+            self._memory.enter(view, me, self._work.state_of(self._stage, costs))
         if self._leads:
             self._keeper.take_over(self.progress.step)
         self.wishes.enter(layout, self.progress.goal, leads=self._leads)
+
+    def _load(self, stage: int) -> None:
+        state, named = self._state(stage)
+        match self._resumes:
+            case "memory":
+                self._memory.load(stage, state)
+            case "disk":
+                self._keeper.load(named)
+        self._resumes = None
 
     def perform(self, *, leaving: bool) -> bool:
         """The next act. False when the membership is to change after it. Raises MembershipError."""
@@ -122,8 +143,12 @@ class Acts:
         self._pulse.enter(Phase.COMPUTE, step)
         if first_try:
             self._between(step, self.pace.typical_s)
-        wishes = self.wishes.now(leaving=leaving, commit=self._leads and self._keeper.due(step))
+        typical_s = self.pace.typical_s
+        wishes = self.wishes.now(leaving=leaving, commit=self._leads and self._keeper.due(step, typical_s))
+        store = self._leads and self._memory.due(step, typical_s)
+        wishes = msgspec.structs.replace(wishes, store=int(store), stored=int(self._memory.ready))
         total = self._work.compute(step, wishes)
+        self._memory.settle(self._pulse.beat)
         rate = self._work.update(step)
         self.progress = msgspec.structs.replace(
             self.progress,
@@ -151,6 +176,8 @@ class Acts:
                 self._trace.emit(SlowDetected, worker=str(worker), factor=factor)
         if total.commit and self._place is not None:
             self._keeper.begin(self.progress, self._place, *self._state(self._place.stage))
+        if total.store and total.stored == self._members and self._stage is not None:
+            self._memory.begin(self.progress, self._stage, self._state(self._stage)[0])
         return not total.wants_change
 
     def _evaluate(self) -> None:
@@ -180,6 +207,7 @@ class Acts:
                 samples=self.progress.ledger.samples,
             )
         self._work.sum_up("closing", Control())
+        self._memory.remove()
         self.weights_sha256 = weights
         self.progress = msgspec.structs.replace(self.progress, act=self.progress.act + 1, closed=True)
 

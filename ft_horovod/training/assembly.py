@@ -12,6 +12,9 @@ from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.commit.folder import Retention
+from ft_horovod.commit.host_files import Place
+from ft_horovod.core.commit_interval import HOST_MTBF_S
+from ft_horovod.core.commit_policy import parse_policy
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
@@ -24,8 +27,10 @@ from ft_horovod.membership.watch import Verdict, Watch
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts, Outfit
+from ft_horovod.training.cadence import Cadence
 from ft_horovod.training.data import DataBundle, open_data
 from ft_horovod.training.flat import FlatModel
+from ft_horovod.training.host_keeper import HostKeeper
 from ft_horovod.training.injector import Injector
 from ft_horovod.training.keeper import Keeper, Origin
 from ft_horovod.training.models import build_model
@@ -63,20 +68,24 @@ class Assembly:
         retention = Retention(config.commit.keep, config.commit.keep_s)
         disk = DiskCommits(folder.commits, retention, _PATIENCE * config.watch.stall_s)
         origin = Origin(_identity(config, len(data.train)), config.seed)
-        keeper = Keeper(config.commit, disk, trace, pulse.beat, origin)
+        policy, mtbf_s = parse_policy(config.commit.policy), config.commit.mtbf_s or HOST_MTBF_S
+        keeper = Keeper(Cadence(policy, "disk", mtbf_s), disk, trace, pulse.beat, origin)
+        # Stages on several hosts: no host holds all of them, so such a run resumes from disk.
+        in_memory = policy.memory != "off" and (config.layout.stages == 1 or config.launcher.hosts is None)
+        storing = Cadence(policy, "memory", mtbf_s)
+        memory = HostKeeper(Place(folder.name, me.host, me.slot), origin, storing, trace, on=in_memory)
         wishes = Wishes(config.layout, self.membership.newcomers_ready, lambda: self.membership.inviting)
         self._injector = Injector(folder.read_faults(), trace, str(me), wishes.grow)
 
         def broken() -> bool:
             return self.membership.broken_at is not None
 
-        outfit = Outfit(trace, pulse, keeper, wishes, self._injector.at_step, broken)
+        outfit = Outfit(trace, pulse, keeper, memory, wishes, self._injector.at_step, broken)
         work = self._work(data, links)
         work.warm_up()
         self.acts = Acts(config, work, len(data.test), outfit)
-        resumed = None if newcomer else keeper.newest()
-        if resumed is not None:
-            self.acts.resume(resumed)
+        if not newcomer:
+            self.acts.resume()
         self._watch = Watch(pulse.board, me.slot, config.watch, self._on_kill)
         if config.watch.enabled:
             self._watch.start()

@@ -30,12 +30,14 @@ class Control(msgspec.Struct, frozen=True):
     grow: int = 0  # newcomers are wanted on top
     ready: int = 0  # invited newcomers wait to be let in
     commit: int = 0  # it is time to commit to disk
+    store: int = 0  # it is time to copy to host memory
+    stored: int = 0  # members whose last copy there is whole
     digest: int = 0
 
-    LENGTH: ClassVar[int] = 9 + _PIECES
+    LENGTH: ClassVar[int] = 11 + _PIECES
 
     def to_tensor(self) -> torch.Tensor:
-        """float32 `[16]`: the fields in their order, the digest in pieces of 8 bits, lowest first."""
+        """float32 `[18]`: the fields in their order, the digest in pieces of 8 bits, lowest first."""
         *plain, digest = msgspec.structs.astuple(self)
         pieces = [digest >> shift & (1 << _PIECE_BITS) - 1 for shift in _SHIFTS]
         return torch.tensor([*plain, *pieces], dtype=torch.float32)
@@ -43,9 +45,9 @@ class Control(msgspec.Struct, frozen=True):
     @classmethod
     def from_tensor(cls, tensor: torch.Tensor) -> Control:
         loss, correct, waited_s, *counts = tensor.tolist()
-        samples, leave, invite, grow, ready, commit, *pieces = map(round, counts)
+        samples, leave, invite, grow, ready, commit, store, stored, *pieces = map(round, counts)
         digest = sum(piece << shift for piece, shift in zip(pieces, _SHIFTS, strict=True))
-        return cls(loss, round(correct), waited_s, samples, leave, invite, grow, ready, commit, digest)
+        return cls(loss, round(correct), waited_s, samples, leave, invite, grow, ready, commit, store, stored, digest)
 
     @property
     def wants_change(self) -> bool:

@@ -6,7 +6,6 @@ This module knows the cadence, the metadata and what the trace is told; `commit.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,11 +19,11 @@ from ft_horovod.commit.manifest import Stamp
 from ft_horovod.commit.names import Place
 from ft_horovod.commit.shards import Tensors
 from ft_horovod.commit.writer import Outcome
-from ft_horovod.core.config import CommitConfig
 from ft_horovod.core.errors import CommitError
 from ft_horovod.core.trace import CommitFailed, CommitWritten
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.tracefile import TraceFile
+from ft_horovod.training.cadence import Cadence
 
 
 class Origin(NamedTuple):
@@ -37,18 +36,15 @@ class Origin(NamedTuple):
 class Keeper:
     """One worker's part in the commits of a run."""
 
-    def __init__(
-        self, config: CommitConfig, disk: DiskCommits, trace: TraceFile, beat: Callable[[], None], origin: Origin
-    ):
-        self._config, self._disk, self._trace, self._beat, self._origin = config, disk, trace, beat, origin
-        self._last_at = time.monotonic()
+    def __init__(self, cadence: Cadence, disk: DiskCommits, trace: TraceFile, beat: Callable[[], None], origin: Origin):
+        self._cadence, self._disk, self._trace, self._beat, self._origin = cadence, disk, trace, beat, origin
         self._last_step: int | None = None  # of the commit whose being late has not been told yet
         self._chosen: Found | None = None
         self._damaged: list[tuple[int, str]] = []
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, step_s: float) -> bool:
         """Whether the interval has passed and the last commit is written; that one is skipped is told once."""
-        if not self._config.every_s or time.monotonic() - self._last_at < self._config.every_s:
+        if not self._cadence.due(step, step_s):
             return False
         if self._disk.busy and self._last_step is not None:
             self._fail(step, f"skipped: the commit of step {self._last_step} is still being written")
@@ -59,13 +55,16 @@ class Keeper:
         """Start a commit in the background, unless this worker's part of the last one is still being written."""
         if self._disk.busy:
             return
-        self._last_at, self._last_step = time.monotonic(), progress.step
+        self._last_step = progress.step
+        self._cadence.begun(progress.step)
         stamp = Stamp(progress.step, msgspec.json.encode(progress), *self._origin)
 
         def done(write_s: float, outcome: Outcome) -> None:
             if outcome.problem is not None:
                 self._fail(progress.step, outcome.problem)
-            elif place.leads:
+                return
+            self._cadence.measured(outcome.stall_s, write_s)
+            if place.leads:
                 self._trace.emit(
                     CommitWritten,
                     step=progress.step,
@@ -94,11 +93,11 @@ class Keeper:
         """Wait until what was begun is safe, or reported as failed."""
         self._disk.wait(self._beat)
 
-    def newest(self) -> Progress | None:
-        """How far the newest commit is that is whole, every byte of it; None when there is none."""
+    def newest(self, *, above: int = -1) -> Progress | None:
+        """How far the newest commit of a step `above` this one is that is whole, every byte of it; None without one."""
         self._chosen, self._damaged = None, []
         try:
-            commits = self._disk.found()
+            commits = [found for found in self._disk.found() if found.key.step > above]
         except OSError as error:
             self._damaged.append((0, f"{self._disk.folder.name}: cannot be read: {error.strerror}"))
             return None

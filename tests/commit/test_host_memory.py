@@ -112,13 +112,17 @@ def test_the_next_process_goes_on_in_the_same_file(memory: HostMemory, tmp_path:
     assert memory.path.stat().st_ino == inode
 
 
-def test_a_file_of_another_size_stays_until_the_new_one_is_whole(memory: HostMemory, tmp_path: Path) -> None:
+def test_a_file_of_another_size_stays_until_all_have_a_whole_slice_in_the_new_ones(
+    memory: HostMemory, tmp_path: Path
+) -> None:
     write(memory, 1)
     after = HostMemory(place(tmp_path), TOTAL // 2)
     assert torch.equal(loaded(found(tmp_path)), state(1))
-    write(after, 2, 0, TOTAL // 2)
+    write(after, 2, 0, TOTAL // 2)  # others may not be as far yet: they find each other's old slices
+    assert [(one.meta.step, one.meta.end) for one in found(tmp_path)] == [(2, TOTAL // 2), (1, TOTAL)]
+    write(after, 3, 0, TOTAL // 2)  # begun when all are
     after.close()
-    assert [(one.meta.step, one.meta.end) for one in found(tmp_path)] == [(2, TOTAL // 2)]
+    assert [(one.meta.step, one.meta.end) for one in found(tmp_path)] == [(3, TOTAL // 2), (2, TOTAL // 2)]
     assert sorted(tmp_path.iterdir()) == [memory.path]
 
 

@@ -13,12 +13,13 @@ from commit_world import state, views
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.commit.folder import Retention
 from ft_horovod.commit.names import Place
-from ft_horovod.core.config import CommitConfig
+from ft_horovod.core.commit_policy import CommitPolicy, Rhythm, Steps
 from ft_horovod.core.errors import CommitError
 from ft_horovod.core.trace import CommitFailed, CommitWritten
 from ft_horovod.membership.protocol import Progress
 from ft_horovod.status.follow import read_trace
 from ft_horovod.tracefile import TraceFile
+from ft_horovod.training.cadence import Cadence
 from ft_horovod.training.keeper import Keeper, Origin
 
 ALONE, ORIGIN = Place(0, 0, (1,)), Origin("a test, seed 3", 3)
@@ -27,11 +28,12 @@ ALONE, ORIGIN = Place(0, 0, (1,)), Origin("a test, seed 3", 3)
 class One:
     """A worker's keeper, and what it told."""
 
-    def __init__(self, run: Path, every_s: float = 0.0, origin: Origin = ORIGIN):
+    def __init__(self, run: Path, disk: Rhythm = "off", origin: Origin = ORIGIN):
         self.run, self.may_go_on, self.beats = run, threading.Event(), 0
         self.may_go_on.set()
         self.disk = DiskCommits(run / "commits", Retention(2), 60.0, hook=lambda _: self._slow())
-        self.keeper = Keeper(CommitConfig(every_s=every_s), self.disk, TraceFile(run, "here:0"), self._beat, origin)
+        cadence = Cadence(CommitPolicy(disk=disk), "disk", 1e6)
+        self.keeper = Keeper(cadence, self.disk, TraceFile(run, "here:0"), self._beat, origin)
 
     def _slow(self) -> None:
         assert self.may_go_on.wait(30)
@@ -113,23 +115,23 @@ def test_another_runs_commit_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_skips_commits_and_says_so_once(tmp_path: Path) -> None:
-    one, flat = One(tmp_path, every_s=1e-9), state()
-    assert one.keeper.due(4)
+    one, flat = One(tmp_path, disk=Steps(1)), state()
+    assert one.keeper.due(4, 1e-3)
     one.may_go_on.clear()
     one.keeper.begin(Progress(act=4, step=4), ALONE, flat, views(flat))
-    assert [one.keeper.due(step) for step in (5, 6, 7)] == [False] * 3
+    assert [one.keeper.due(step, 1e-3) for step in (5, 6, 7)] == [False] * 3
     one.keeper.begin(Progress(act=7, step=7), ALONE, flat, views(flat))  # for others it is due, not for this one
     skipped = [(CommitFailed, 5, "skipped: the commit of step 4 is still being written")]
     assert one.told() == skipped
     one.may_go_on.set()
     one.keeper.finish()
-    assert one.keeper.due(8)
+    assert one.keeper.due(8, 1e-3)
     assert one.disk.steps() == [4]
     assert one.told() == [*skipped, (CommitWritten, 4, f"commits/{path(tmp_path, 4).name}")]
 
 
 def test_no_interval_means_never_due(tmp_path: Path) -> None:
-    assert not One(tmp_path).keeper.due(1)
+    assert not One(tmp_path).keeper.due(1, 1e-3)
 
 
 def test_the_last_commit_does_not_wait_for_the_dead(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from torch import nn
 
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.commit.folder import Retention
+from ft_horovod.commit.host_files import Place as HostPlace
+from ft_horovod.core.commit_policy import parse_policy
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.errors import Dismissed, QuorumLost
 from ft_horovod.core.identity import WorkerId
@@ -26,8 +28,10 @@ from ft_horovod.membership.memory_links import MemoryLinks
 from ft_horovod.status.follow import read_trace
 from ft_horovod.tracefile import TraceFile
 from ft_horovod.training.acts import Acts, Outfit
+from ft_horovod.training.cadence import Cadence
 from ft_horovod.training.data import open_data
 from ft_horovod.training.flat import FlatModel
+from ft_horovod.training.host_keeper import HostKeeper
 from ft_horovod.training.keeper import Keeper, Origin
 from ft_horovod.training.models import build_model
 from ft_horovod.training.stages.work import StageWork
@@ -37,6 +41,7 @@ from ft_horovod.training.wishes import Wishes
 from ft_horovod.training.work import SignsOfLife, Work
 
 _LIMIT_S = 60.0
+_MTBF_S = 1e6
 _BUILDING = threading.Lock()  # initial values come from the process's one generator
 
 
@@ -126,7 +131,11 @@ class Crew:
         trace, pulse = TraceFile(self.folder, str(me)), Pulse(self._board, me.slot, me.incarnation)
         data = open_data(config.data, config.seed)
         disk = DiskCommits(self.folder / "commits", Retention(config.commit.keep, config.commit.keep_s))
-        keeper = Keeper(config.commit, disk, trace, pulse.beat, Origin("a test", config.seed))
+        policy, origin = parse_policy(config.commit.policy), Origin("a test", config.seed)
+        keeper = Keeper(Cadence(policy, "disk", _MTBF_S), disk, trace, pulse.beat, origin)
+        place = HostPlace(f"{self.folder.name}-{self.folder.stat().st_ino}", me.host, me.slot)
+        on = not isinstance(policy.memory, str)
+        memory = HostKeeper(place, origin, Cadence(policy, "memory", _MTBF_S), trace, on=on)
         wishes = Wishes(config.layout, membership.newcomers_ready, lambda: membership.inviting)
         signs = SignsOfLife(pulse, pulse.beat)
 
@@ -139,7 +148,9 @@ class Crew:
             links = MemoryLinks(self._hub, membership, standby=config.layout.standby)
             work = StageWork(config, build, data, membership, links, signs)
         struck = _Struck(self._hub, me, self._planned, wishes)
-        outfit = Outfit(trace, pulse, keeper, wishes, struck.at_step, broken=lambda: membership.broken_at is not None)
+        outfit = Outfit(
+            trace, pulse, keeper, memory, wishes, struck.at_step, broken=lambda: membership.broken_at is not None
+        )
         acts = Acts(config, work, len(data.test), outfit)
         around = Surroundings(
             trace=trace,
@@ -151,9 +162,8 @@ class Crew:
             stand_by_beat=pulse.beat,
             processors=self.processors,
         )
-        resumed = keeper.newest() if me.incarnation == 0 else None
-        if resumed is not None:
-            acts.resume(resumed)
+        if me.incarnation == 0:
+            acts.resume()
         struck.trainer = Trainer(config, membership, acts, around)
         return struck.trainer, acts
 

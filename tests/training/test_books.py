@@ -23,7 +23,7 @@ from ft_horovod.training.wishes import Wishes
 A, B, C, D = (WorkerId("a", slot) for slot in range(4))
 counts, seconds = st.integers(0, 2**24), st.floats(0, 1e9, width=32)
 digests = st.integers(0, 2**53)
-controls = st.builds(Control, seconds, counts, seconds, counts, *[st.integers(0, 9)] * 5, digests)
+controls = st.builds(Control, seconds, counts, seconds, counts, *[st.integers(0, 9)] * 7, digests)
 
 
 @given(controls)

@@ -26,7 +26,9 @@ def constant_rate(steps: int = STEPS, **layout: object) -> RunConfig:
     """With commits as often as the disk can, and a rate that does not depend on how many steps there are."""
     made = config(**layout)
     optimizer = msgspec.structs.replace(made.optimizer, schedule="constant")
-    return msgspec.structs.replace(made, optimizer=optimizer, steps=steps, commit=CommitConfig(every_s=1e-6, keep=99))
+    return msgspec.structs.replace(
+        made, optimizer=optimizer, steps=steps, commit=CommitConfig(policy="memory=off,disk=1", keep=99)
+    )
 
 
 def whole(folder: Path) -> list[CommitRow]:
@@ -99,7 +101,7 @@ def test_any_commit_of_a_run_that_lost_workers_is_gone_on_from(
 
 
 def test_a_run_that_stops_writes_each_stage_once(tmp_path: Path) -> None:
-    made = msgspec.structs.replace(constant_rate(workers=3, min_workers=2), commit=CommitConfig(every_s=0))
+    made = msgspec.structs.replace(constant_rate(workers=3, min_workers=2), commit=CommitConfig(policy="off"))
     crew = Crew(made, tmp_path, [fault("kill", 4, 0), fault("kill", 6, 1)]).run()
     assert [(row.step, row.shards) for row in whole(tmp_path)] == [(6, (1,))]
     assert [type(event) for event in crew.events if isinstance(event, CommitWritten | CommitFailed)] == [CommitWritten]

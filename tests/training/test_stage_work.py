@@ -13,7 +13,15 @@ from test_whole_trainer import SAMPLES, STEPS, distance, fault
 
 from ft_horovod.commit.disk import DiskCommits
 from ft_horovod.commit.folder import Retention
-from ft_horovod.core.config import DataConfig, LayoutConfig, ModelConfig, ModelName, OptimizerConfig, RunConfig
+from ft_horovod.core.config import (
+    CommitConfig,
+    DataConfig,
+    LayoutConfig,
+    ModelConfig,
+    ModelName,
+    OptimizerConfig,
+    RunConfig,
+)
 from ft_horovod.core.schedule import Fault
 from ft_horovod.core.trace import Evaluated, StepFinished, TrainingStopped, ViewAgreed
 
@@ -26,6 +34,7 @@ def config(*, micro_batch: int | None = 3, model: ModelName = "tiny", **layout: 
         data=DataConfig(name="synthetic", samples=30, image_size=32, batch_size=12, micro_batch=micro_batch),
         optimizer=OptimizerConfig(lr=0.01),
         layout=msgspec.convert({"respawn": False, **layout}, LayoutConfig),
+        commit=CommitConfig(policy="off"),
         steps=STEPS,
     )
 

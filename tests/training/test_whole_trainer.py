@@ -11,7 +11,7 @@ from crew import Crew
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ft_horovod.core.config import DataConfig, LayoutConfig, ModelConfig, OptimizerConfig, RunConfig
+from ft_horovod.core.config import CommitConfig, DataConfig, LayoutConfig, ModelConfig, OptimizerConfig, RunConfig
 from ft_horovod.core.schedule import At, Fault, Target
 from ft_horovod.core.trace import CommitWritten, FailureRecovered, StepFinished, TrainingStopped, ViewAgreed
 
@@ -24,6 +24,7 @@ CONFIG = RunConfig(
     data=DataConfig(name="synthetic", samples=30, image_size=32, batch_size=12),
     optimizer=OptimizerConfig(lr=0.01),
     layout=LayoutConfig(workers=4, spares=1, respawn=False),
+    commit=CommitConfig(policy="off"),
     steps=STEPS,
 )
 
