@@ -13,8 +13,9 @@ import torch
 
 from ft_horovod.commit.host_files import Place, needed_bytes
 from ft_horovod.commit.host_memory import HostMemory, load
-from ft_horovod.commit.host_memory_folder import find, remove, room, rows
+from ft_horovod.commit.host_memory_folder import find, remove, room
 from ft_horovod.commit.host_slices import PROGRESS_LIMIT_BYTES, Meta, Slice, newest_whole
+from ft_horovod.commit.inventory import in_host_memory
 from ft_horovod.core.errors import CommitError, InvalidTransition
 
 TOTAL = 40_000
@@ -259,8 +260,7 @@ def test_a_truncated_file_is_no_slice_and_is_replaced(memory: HostMemory, tmp_pa
     assert found(tmp_path) == []
     with pytest.raises(CommitError, match=memory.path.name):
         loaded(slices)
-    (row,) = rows(tmp_path, "demo", 0.0)
-    assert "damaged" in str(row.problem)
+    assert in_host_memory("demo", 0.0, contents=True, memory=tmp_path) == []
     after = HostMemory(place(tmp_path), TOTAL)
     write(after, 2)
     after.close()
@@ -278,9 +278,9 @@ def test_junk_is_passed_over(memory: HostMemory, tmp_path: Path) -> None:
     (tmp_path / f"{name}x").write_text("another name")
     (tmp_path / "ft-horovod-demo-node1.board").write_text("a board")
     assert [one.slot for one in found(tmp_path)] == [0]
-    assert [(row.slot, row.problem is None) for row in rows(tmp_path, "demo", 0.0)] == [
-        (0, True),
-        *((slot, False) for slot in range(1, 6)),
+    rows = in_host_memory("demo", 0.0, contents=True, memory=tmp_path)
+    assert [(row.tier, row.step, row.holder, row.shards, row.problem) for row in rows] == [
+        ("host memory", 1, "node1", (1,), None)
     ]
 
 
@@ -419,11 +419,15 @@ def test_rows_say_what_is_there(memory: HostMemory, tmp_path: Path) -> None:
     write(memory, 1)
     write(memory, 2, 10, 20)
     flip(memory.path, 65_536)
-    newest, older = rows(tmp_path, "demo", time.time() + 5)
-    assert newest[:2] == ("node1", 0)
-    assert (newest.step, newest.stage, newest.begin, newest.end, newest.size_bytes) == (2, 0, 10, 20, 40)
-    assert newest.problem is None
-    assert newest.age_s is not None
+    newest, older = in_host_memory("demo", time.time() + 5, contents=True, memory=tmp_path)
+    assert (newest.tier, newest.holder, newest.step, newest.shards, newest.size_bytes) == (
+        "host memory",
+        "node1",
+        2,
+        (1,),
+        40,
+    )
+    assert newest.problem == "only a part of it is here"
     assert 5 <= newest.age_s <= 5 + time.time() - before
     assert older.step == 1
     assert "checksum" in str(older.problem)
