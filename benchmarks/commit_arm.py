@@ -31,16 +31,20 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 class TrainingState:
     """ResNet-50 and SGD with momentum: 205 MB, and a step of training.
 
+    Group normalisation: running statistics would change in the forward pass, while a copy is under way. The trainer
+    keeps those apart until the update (`ft_horovod.training.flat`).
+
     With `flat` all of it, momentum and running statistics too, are views of the one tensor `everything`, as in
     `ft_horovod.training.flat`; without, `everything` is empty and each tensor is for itself, as PyTorch makes them.
     """
 
     def __init__(self, *, flat: bool):
-        self.model: nn.Module = build_model(ModelConfig(name="resnet50"), CLASSES, CHANNELS, seed=0).train()
+        self.model: nn.Module = build_model(ModelConfig(name="resnet50", norm="group"), CLASSES, CHANNELS, seed=0).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         generator = torch.Generator().manual_seed(1)
         self._images = torch.randn(BATCH, CHANNELS, PIXELS, PIXELS, generator=generator)
         self._labels = torch.randint(CLASSES, (BATCH,), generator=generator)
+        self.before_update: Callable[[], None] = lambda: None  # called when gradients are there
         self.step()  # there is momentum from now on
         self.everything = torch.empty(0)
         if flat:
@@ -50,6 +54,7 @@ class TrainingState:
         """Train on, as a caller does while a commit is being written."""
         self.optimizer.zero_grad()
         functional.cross_entropy(self.model(self._images), self._labels).backward()
+        self.before_update()
         self.optimizer.step()
 
     def tensors(self) -> Iterator[torch.Tensor]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 from commit_arm import ArmKind, Saved, TrainingState
 from commit_baselines import BASELINES
+from commit_tiers import TIERS
 from common import BenchError
 
 QUIET_STEPS = 6
-# The toolkit's tiers join here: one ArmKind each, from a module that has classes like those of `commit_baselines`.
-ARMS: dict[str, ArmKind] = {kind.name: kind for kind in BASELINES}
+ARMS: dict[str, ArmKind] = {kind.name: kind for kind in (*BASELINES, *TIERS)}
 
 
 class Once(msgspec.Struct, frozen=True, kw_only=True):

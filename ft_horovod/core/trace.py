@@ -176,6 +176,7 @@ class CommitWritten(Event, frozen=True, tag="commit_written"):
     write_s: float
     size_bytes: int
     path: str | None = None
+    count: int = 1  # commits that this one speaks for: the seconds are theirs together, the bytes the last one's
 
 
 class CommitFailed(Event, frozen=True, tag="commit_failed"):

@@ -159,6 +159,9 @@ def _about_failures(event: FaultInjected | HangDetected | WorkerLost | FailureRe
 def _about_commits(event: CommitWritten | CommitFailed) -> str:
     match event:
         case CommitWritten():
+            if event.count > 1:
+                stall = f"stall {duration(event.stall_s)} in all"
+                return f"{event.count} commits up to step {event.step} {TIER_NAMES[event.tier]}: {stall}"
             cost = f"{size(event.size_bytes)} in {duration(event.write_s)}, stall {duration(event.stall_s)}"
             return f"commit of step {event.step} {TIER_NAMES[event.tier]}: {cost}"
         case CommitFailed():

@@ -44,7 +44,7 @@ class HostKeeper:
         self._share, self._stages = (0, 1), 1
         self._epoch, self._leads = 0, False
         self._chosen: tuple[Slice, ...] = ()
-        self._stall_s, self._untold_s, self._told_at = 0.0, 0.0, time.monotonic()
+        self._stall_s, self._untold_s, self._untold, self._told_at = 0.0, 0.0, 0, time.monotonic()
 
     def enter(self, view: View, me: WorkerId, state: torch.Tensor) -> None:
         """A new group holds; `state` is this member's flat state of its stage."""
@@ -125,6 +125,7 @@ class HostKeeper:
         stall_s, self._stall_s = self._stall_s, 0.0
         self._cadence.measured(stall_s, stall_s)
         self._untold_s += stall_s
+        self._untold += 1
         if self._leads and time.monotonic() - self._told_at > _TELL_S:
             self._trace.emit(
                 CommitWritten,
@@ -133,8 +134,9 @@ class HostKeeper:
                 stall_s=self._untold_s,
                 write_s=self._untold_s,
                 size_bytes=size_bytes,
+                count=self._untold,
             )
-            self._told_at, self._untold_s = time.monotonic(), 0.0
+            self._told_at, self._untold_s, self._untold = time.monotonic(), 0.0, 0
 
     def settle(self, beat: Callable[[], None]) -> None:
         """The state is about to change: wait until it is copied."""
