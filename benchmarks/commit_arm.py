@@ -39,7 +39,9 @@ class TrainingState:
     """
 
     def __init__(self, *, flat: bool):
-        self.model: nn.Module = build_model(ModelConfig(name="resnet50", norm="group"), CLASSES, CHANNELS, seed=0).train()
+        self.model: nn.Module = build_model(
+            ModelConfig(name="resnet50", norm="group"), CLASSES, CHANNELS, seed=0
+        ).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         generator = torch.Generator().manual_seed(1)
         self._images = torch.randn(BATCH, CHANNELS, PIXELS, PIXELS, generator=generator)
