@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim bench-prediction bench-placement bench-commit soak clean help
+.PHONY: setup demo test lint bench bench-recovery bench-overhead bench-stages bench-sim bench-prediction bench-placement bench-commit soak soak-commits clean help
 
 setup: $(STAMP)  ## Make .venv: packages, Horovod (compiled once, minutes), this project
 	@:
@@ -71,6 +71,9 @@ bench-commit: setup  ## What keeping the state costs: stall, time, bytes, memory
 
 soak: setup  ## Many kills in a row; KILLS=200, STAGES=5 for a model that is split
 	@$(BIN)/python benchmarks/soak.py --kills $(KILLS) --stages $(STAGES)
+
+soak-commits: setup  ## Members killed in the middle of commits, 500 times
+	@$(BIN)/python benchmarks/commit_soak.py --kills 500
 
 clean:  ## Remove caches and build leftovers; .venv and runs/ stay
 	@rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info

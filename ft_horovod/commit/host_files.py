@@ -38,7 +38,7 @@ STATE = struct.Struct("=Q")  # only its lowest byte ever changes, so it is never
 LENGTH_AND_CHECK = struct.Struct("=QQ")  # of the encoded header
 _HEADER_BYTES = 24 << 10
 _ALIGN = 64 << 10  # what may be mapped starts at a multiple of this on every machine
-_NAME = re.compile(r"ft-horovod-(?P<run>[^.]+)\.(?P<host>[^.]+)\.(?P<slot>\d{1,9})(?P<aside>~?)")
+_NAME = re.compile(r"ft-horovod-(?P<run>[^.]+)\.(?P<host>[^.]+)\.(?P<slot>\d{1,9})(?P<aside>~{0,2})")
 
 
 class Place(NamedTuple):
@@ -178,7 +178,7 @@ class Entry(NamedTuple):
     path: Path
     host: str
     slot: int
-    aside: bool  # not whole yet
+    aside: bool  # by its name there is, or was, an older one
 
 
 def entries(folder: Path, run_name: str, host: str | None) -> Iterator[Entry]:

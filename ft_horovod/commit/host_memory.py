@@ -1,13 +1,13 @@
 """Host memory: each worker's slice of the state in a file of /dev/shm, which outlives the process.
 
-A worker alternates between the two slices of its file and never touches the newest whole one, so a death at any byte
-leaves a commit that is whole and at most one commit old. A slice is invalidated before its payload is written and
-validated, by one store, after everything else is there; a dead process's stores stay. So no checksum is needed against
-torn commits; it is there against flipped bits and bugs. For 51 MB, which a memcpy copies in 2.9 ms, XXH3 takes 1.7 ms;
-a plain sum of the words 1.8, and it does not see words that change places; crc32 8.6, adler32 16, sha256 32, blake2b
-60. Copy and checksum go together, chunk by chunk while it is in the cache, and take 1.4 times as long as the memcpy.
-Huge pages are not asked for: a /dev/shm without the mount option `huge=` has none. The slices are written through a
-mapping: with pwrite(2) copy and checksum take 2.6 times as long as the memcpy.
+A worker alternates between the two slices of its file and never touches the newest one that is confirmed: of which all
+members have their part. So a death of all at any byte leaves a commit that is whole and at most one commit old. A slice
+is invalidated before its payload is written and validated, by one store, after everything else is there; a dead
+process's stores stay. So no checksum is needed against torn commits; it is there against flipped bits and bugs. For
+51 MB, which a memcpy copies in 2.9 ms, XXH3 takes 1.7 ms; a plain sum of the words 1.8, and it does not see words that
+change places; crc32 8.6, adler32 16, sha256 32, blake2b 60. Copy and checksum go together, chunk by chunk while it is
+in the cache, and take 1.4 times as long as the memcpy. The slices are written through a mapping: with pwrite(2) copy
+and checksum take 2.6 times as long as the memcpy.
 
 This module knows memory. When to commit, and what the metadata mean, it does not know.
 """
@@ -55,21 +55,31 @@ _POLL_S = 0.01
 class HostMemory:
     """The writing side: one worker's file, and one thread that copies into it."""
 
-    def __init__(self, place: Place, elements: int, *, chunk_bytes: int = 4 << 20, at: Moment = lambda _: None) -> None:
-        """Take `place`'s file over, or make one for slices of up to `elements` float32. Raises CommitError.
+    def __init__(
+        self,
+        place: Place,
+        elements: int,
+        *,
+        keep: Slice | None = None,
+        chunk_bytes: int = 4 << 20,
+        at: Moment = lambda _: None,
+    ) -> None:
+        """Make a file for slices of up to `elements` float32, or take over that of `keep`. Raises CommitError.
 
-        A file made for another size stays until the second commit in the new one begins, which is when all members'
-        first ones are whole. All memory is taken here:
+        `keep` is the slice of this place that the state was loaded from: it stays until a newer one is confirmed.
+
+        An older file stays as it is until a commit in the new one is confirmed. All memory is taken here:
         a full /dev/shm is an error now, and not a SIGBUS later.
         """
         self.path = place.path
         self._layout, self._chunk, self._at = Layout(4 * elements), chunk_bytes // 4, at
         self._aside: Path | None = None
-        self._sequence, self._newest_side = 0, 1
+        self._sequence, self._kept_side = 0, 1
+        self._written: int | None = None  # the side of the last whole commit that is not confirmed
         try:
-            fd = self._existing()
+            fd = self._existing(keep)
             if fd is None:
-                self._aside = self.path.with_name(self.path.name + "~")
+                self._aside = next(path for path in self._asides() if keep is None or str(path) != keep.path)
                 fd = self._created(self._aside, place)
             try:
                 os.posix_fallocate(fd, 0, self._layout.size_bytes)  # nothing to do unless somebody made holes
@@ -131,19 +141,38 @@ class HostMemory:
         self._jobs.put(None)
         self._thread.join(_SETTLE_S)
 
-    def _existing(self) -> int | None:
-        """The worker's file of a life before, if it has the same layout."""
+    def confirm(self) -> None:
+        """All members' last commits are whole: what is older may go."""
+        if self._written is None:
+            return
+        self._give_name()
+        self._kept_side, self._written = self._written, None
+
+    def _give_name(self) -> None:
+        if self._aside is not None:
+            self._aside.replace(self.path)
+            for name in self._asides():
+                name.unlink(missing_ok=True)  # what else is older
+            self._aside = None
+            self._at("named")
+
+    def _asides(self) -> tuple[Path, Path]:
+        return self.path.with_name(self.path.name + "~"), self.path.with_name(self.path.name + "~~")
+
+    def _existing(self, keep: Slice | None) -> int | None:
+        """The file of a life before that `keep` is in, if it has the same layout. Names stay: others may be reading."""
+        path = self.path if keep is None else Path(keep.path)
         try:
-            fd = opened(self.path, os.O_RDWR)
+            fd = opened(path, os.O_RDWR)
         except FileNotFoundError:
             return None
-        if layout_of(fd) != self._layout:
+        if keep is None or layout_of(fd) != self._layout:
             os.close(fd)
             return None
-        for side in (0, 1):
-            header = read_header(fd, self._layout, side)
-            if header is not None and header.sequence > self._sequence:
-                self._sequence, self._newest_side = header.sequence, side
+        headers = (read_header(fd, self._layout, side) for side in (0, 1))
+        self._sequence = max((header.sequence for header in headers if header is not None), default=0)
+        self._kept_side = keep.side
+        self._aside = None if path == self.path else path
         return fd
 
     def _created(self, aside: Path, place: Place) -> int:
@@ -180,11 +209,7 @@ class HostMemory:
                 self._idle.set()
 
     def _write(self, meta: Meta, source: torch.Tensor) -> None:
-        side = 1 - self._newest_side
-        if self._aside is not None and (self._sequence or not self.path.exists()):
-            self._aside.replace(self.path)
-            self._aside = None
-            self._at("named")
+        side = 1 - self._kept_side
         if 4 * meta.elements > self._layout.payload_bytes:
             raise CommitError(f"{self.path}: {meta.elements} elements, made for {self._layout.payload_bytes // 4}")
         header_at = self._layout.header_at(side)
@@ -196,8 +221,10 @@ class HostMemory:
         self._map[header_at + STATE.size : header_at + STATE.size + len(raw)] = raw
         self._at("header")
         STATE.pack_into(self._map, header_at, WHOLE)
-        self._sequence, self._newest_side = header.sequence, side
+        self._sequence, self._written = header.sequence, side
         self._at("whole")
+        if not self.path.exists():
+            self._give_name()  # there is nothing older
 
     def _copy(self, source: torch.Tensor, payload: np.ndarray[tuple[int], np.dtype[np.float32]]) -> int:
         """Copies in one thread: torch would start a pool of threads for this one, beside the training's."""

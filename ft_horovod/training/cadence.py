@@ -18,7 +18,8 @@ class Cadence:
     def __init__(self, policy: CommitPolicy, tier: TierName, mtbf_s: float):
         """`mtbf_s`: the mean time between failures that this tier is for, in seconds."""
         self._policy, self._tier, self._mtbf_s = policy, tier, mtbf_s
-        self._by_time = isinstance(policy.memory if tier == "memory" else policy.disk, Seconds)
+        rhythm = policy.memory if tier == "memory" else policy.disk
+        self._by_time = isinstance(rhythm, Seconds) or (rhythm == "auto" and tier == "disk")
         self._costs: deque[TierCost] = deque(maxlen=_WINDOW)
         self._last_step: int | None = None
         self._last_at = time.monotonic()
@@ -28,7 +29,7 @@ class Cadence:
         interval = choose_interval(self._policy, self._tier, self._cost(), step_s or 1e-9, self._mtbf_s)
         if interval is None or not step_s:
             return False
-        if self._by_time or (self._tier == "disk" and interval.bound != "told"):
+        if self._by_time:
             wanted_s = 0.0 if interval.bound == "unmeasured" else interval.seconds
             return time.monotonic() - self._last_at >= wanted_s
         return self._last_step is None or not 0 <= step - self._last_step < interval.steps

@@ -43,12 +43,14 @@ class HostKeeper:
         self._elements = 0
         self._share, self._stages = (0, 1), 1
         self._epoch, self._leads = 0, False
+        self._begun = False  # a copy, in this group
         self._chosen: tuple[Slice, ...] = ()
         self._stall_s, self._untold_s, self._untold, self._told_at = 0.0, 0.0, 0, time.monotonic()
 
     def enter(self, view: View, me: WorkerId, state: torch.Tensor) -> None:
         """A new group holds; `state` is this member's flat state of its stage."""
         layout = view.layout
+        self._begun = False
         self._epoch, self._leads, self._stages = view.epoch, me == layout.members[0], len(layout.groups)
         if not self.on:
             return
@@ -72,8 +74,9 @@ class HostKeeper:
         """Take the memory, which takes a while: the system clears it."""
         if old is not None:
             old.close()
+        keep = next((one for one in self._chosen if old is None and one.slot == self._place.slot), None)
         try:
-            self._memory = HostMemory(self._place, elements)
+            self._memory = HostMemory(self._place, elements, keep=keep)
         except CommitError as error:
             self._give_up(str(error))
 
@@ -97,10 +100,17 @@ class HostKeeper:
         return not self.on or (memory is not None and memory.done)
 
     def begin(self, progress: Progress, stage: int, state: torch.Tensor) -> None:
-        """Start copying this worker's slice; `state` must not change before `settle`."""
+        """Start copying this worker's slice; `state` must not change before `settle`.
+
+        All members of a group do this together, when all are ready: so their last copies, if this group made them, are
+        whole.
+        """
         if not self.on or self._memory is None:
             return
         begun = time.monotonic()
+        if self._begun:
+            self._memory.confirm()
+        self._begun = True
         index, of = self._share
         begin, end = (len(state) * part // of for part in (index, index + 1))
         meta = Meta(
@@ -151,7 +161,7 @@ class HostKeeper:
         """The run is over, and its state is safe elsewhere."""
         self._finish_opening()
         self.on = False
-        for path in (self._place.path, self._place.path.with_name(self._place.path.name + "~")):
+        for path in (self._place.path.with_name(self._place.path.name + aside) for aside in ("", "~", "~~")):
             with contextlib.suppress(OSError):
                 path.unlink()
 

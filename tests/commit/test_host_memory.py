@@ -31,6 +31,7 @@ def meta(step: int, begin: int = 0, end: int = TOTAL, total: int = TOTAL) -> Met
 
 
 def write(memory: HostMemory, step: int, begin: int = 0, end: int = TOTAL) -> None:
+    memory.confirm()
     memory.begin(meta(step, begin, end), state(step)[begin:end])
     memory.settle()
     assert memory.error is None
@@ -106,7 +107,7 @@ def test_the_next_process_goes_on_in_the_same_file(memory: HostMemory, tmp_path:
     write(memory, 1)
     write(memory, 2)
     inode = memory.path.stat().st_ino
-    after = HostMemory(place(tmp_path), TOTAL)
+    after = HostMemory(place(tmp_path), TOTAL, keep=found(tmp_path)[0])
     write(after, 3)
     after.close()
     assert [one.meta.step for one in found(tmp_path)] == [3, 2]
@@ -185,6 +186,7 @@ def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
     memory = HostMemory(place(tmp_path), TOTAL, chunk_bytes=CHUNK_BYTES, at=at)
     write(memory, 1)
     beats.append(0)
+    memory.confirm()
     memory.begin(meta(2), state(2))
     memory.settle(lambda: beats.append(1), limit_s=0.05)
     assert "not copied within" in str(memory.error)

@@ -60,10 +60,12 @@ class Writer:
         os.close(says)
 
     def _commit(self, folder: Path, at: Callable[[str], None], says: int, pause_s: float) -> None:
-        memory = HostMemory(Place("demo", "node1", 0, folder), TOTAL, chunk_bytes=CHUNK_BYTES, at=at)
+        keep = next(iter(find(folder, "demo", "node1")), None)
+        memory = HostMemory(Place("demo", "node1", 0, folder), TOTAL, keep=keep, chunk_bytes=CHUNK_BYTES, at=at)
         first = newest(folder) + 1
         for step in range(first, first + 2_000):
             meta = Meta(act=step, step=step, begin=0, end=TOTAL, total=TOTAL, identity="id", progress=b"%d" % step)
+            memory.confirm()
             memory.begin(meta, state(step))
             memory.settle()
             assert memory.error is None
@@ -114,7 +116,7 @@ def test_a_death_at_each_moment_of_a_commit(shm: Path, commits: int, number: int
     named = int(commits > 0)
     last = Writer(shm, die_at(commits * len(MOMENTS) + named + number)).last_words()
     assert last == commits
-    finished = MOMENTS[number] == "whole" and commits > 0  # the first has no name yet
+    finished = MOMENTS[number] == "whole"
     assert newest(shm) == commits + finished
     Writer(shm, die_at(2)).last_words()  # the next life does not begin with the newest one
     assert newest(shm) == commits + finished

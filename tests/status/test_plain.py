@@ -13,6 +13,7 @@ from ft_horovod.core.trace import (
     FailureRecovered,
     NewcomerDismissed,
     Promoted,
+    Restarted,
     StepFinished,
     WorkerFailed,
     WorkerFinished,
@@ -34,7 +35,9 @@ def test_every_kind_of_event_has_its_line_or_is_left_out_on_purpose():
     assert "not needed" in dismissed
     promoted = plain_line(Promoted(time_s=1.0, by="a:1", worker="a:1", stage=2, instead_of="a:0"))
     assert promoted == "a:1 leads stage 2 instead of a:0"
-    assert len(typing.get_args(AnyEvent)) == 21  # a new kind of event wants a line, or a reason to have none
+    again = plain_line(Restarted(time_s=1.0, by="launcher", reason="a lost", workers=3))
+    assert again == "started again with 3 workers: a lost"
+    assert len(typing.get_args(AnyEvent)) == 22  # a new kind of event wants a line, or a reason to have none
 
 
 def test_a_recovery_is_told_with_its_phases():
