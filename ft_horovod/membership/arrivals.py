@@ -22,6 +22,7 @@ class Arrivals:
         self._start = start
         self._invited: tuple[WorkerId, ...] = ()
         self._invited_at = 0.0
+        self._void = False  # whoever started them is lost
         self._host: WorkerId | None = None
         self._at_the_door: dict[WorkerId, Member] = {}
         self._withdrawn: set[WorkerId] = set()
@@ -30,6 +31,7 @@ class Arrivals:
         """A new invitation; returns whom to send away."""
         sent_away = self._withdraw()
         self._invited, self._host, self._invited_at = tuple(newcomers), host, time.monotonic()
+        self._void = False
         if starts:
             self._start(newcomers)
         return sent_away
@@ -44,6 +46,7 @@ class Arrivals:
     def lose(self, worker: WorkerId) -> None:
         """A connection ended."""
         self._at_the_door.pop(worker, None)
+        self._void = self._void or worker == self._host
 
     def after(self, outcome: Outcome) -> list[WorkerId]:
         """A round is over; returns whom to send away."""
@@ -58,6 +61,8 @@ class Arrivals:
     @property
     def candidates(self) -> tuple[Member, ...]:
         """Who can be let in now, in the order of the invitation."""
+        if self._void:
+            return ()
         return tuple(self._at_the_door[worker] for worker in self._invited if worker in self._at_the_door)
 
     @property

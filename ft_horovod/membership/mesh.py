@@ -147,7 +147,7 @@ class Mesh:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MS)
         link = _Link(peer, connection)
         with self._lock:
-            if peer in self._links:  # somebody is there under that name already
+            if self._closing or peer in self._links:  # or somebody is there under that name already
                 connection.close()
                 return
             self._links[peer] = link
@@ -195,9 +195,11 @@ class Mesh:
                 if link.unsent:
                     link.send(b"")
             self._listener.tick()
-        for link in self._links.values():
-            link.connection.close()
-        self._door.close()
+        with self._lock:
+            for link in self._links.values():
+                link.connection.close()
+        for end in (self._door, self._alarm, self._bell, self._selector):
+            end.close()
 
     def _open_door(self) -> None:
         with contextlib.suppress(OSError):

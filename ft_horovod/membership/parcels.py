@@ -14,7 +14,6 @@ import torch
 
 from ft_horovod.core.errors import WorkersLost
 from ft_horovod.core.identity import WorkerId
-from ft_horovod.core.recovery import Transfer
 
 _LOOK_S = 0.05  # between looks whether the group is broken
 _BUFFER_BYTES = 4 << 20
@@ -24,9 +23,10 @@ Reach = Callable[[WorkerId, str], socket.socket | None]
 class Parcels:
     """One worker's end of all transfers."""
 
-    def __init__(self, changed: threading.Condition, broken: Callable[[], bool]):
-        """`changed` is notified when the group breaks."""
-        self._changed, self._broken = changed, broken
+    def __init__(self, broken: Callable[[], bool]):
+        """`broken()`: whether the group does not hold any more."""
+        self._broken = broken
+        self._changed = threading.Condition()
         self._waiting: dict[tuple[WorkerId, str], socket.socket] = {}
 
     def arrived(self, peer: WorkerId, purpose: str, connection: socket.socket) -> None:
@@ -35,28 +35,9 @@ class Parcels:
             self._waiting[peer, purpose] = connection
             self._changed.notify_all()
 
-    def carry(
-        self,
-        transfers: Sequence[Transfer],
-        me: WorkerId,
-        epoch: int,
-        reach: Reach,
-        state_of: Callable[[int], torch.Tensor],
-    ) -> None:
-        """This worker's part of the transfers, one after the other. Raises WorkersLost."""
-        for number, transfer in enumerate(transfers):
-            purpose = f"{epoch}.{number}"
-            if me == transfer.source:
-                state = state_of(transfer.stage)
-                self._send(memory_of(state.cpu() if state.is_cuda else state), transfer.targets, purpose, reach)
-            elif me in transfer.targets:
-                state = state_of(transfer.stage)
-                host = torch.empty_like(state, device="cpu") if state.is_cuda else state
-                self._receive(memory_of(host), transfer.source, purpose)
-                if state.is_cuda:
-                    state.copy_(host)
-
-    def _send(self, memory: memoryview, targets: Sequence[WorkerId], purpose: str, reach: Reach) -> None:
+    def send(self, state: torch.Tensor, targets: Sequence[WorkerId], purpose: str, reach: Reach) -> None:
+        """Bring the state to all targets at once. Raises WorkersLost."""
+        memory = _memory(state.cpu() if state.is_cuda else state)
         failed: list[WorkerId] = []
 
         def one(target: WorkerId) -> None:
@@ -70,6 +51,13 @@ class Parcels:
             thread.join()
         if failed:
             raise WorkersLost(f"{failed[0]} did not take its state")
+
+    def receive(self, state: torch.Tensor, source: WorkerId, purpose: str) -> None:
+        """Overwrite the state with the source's. Raises WorkersLost."""
+        host = torch.empty_like(state, device="cpu") if state.is_cuda else state
+        self._receive(_memory(host), source, purpose)
+        if state.is_cuda:
+            state.copy_(host)
 
     def _send_to(self, connection: socket.socket | None, memory: memoryview) -> bool:
         if connection is None:
@@ -106,9 +94,9 @@ class Parcels:
                 got += max(0, count)
 
 
-def memory_of(tensor: torch.Tensor) -> memoryview:
+def _memory(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU."""
-    return memoryview(tensor.view(torch.uint8).numpy()).cast("B")
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _receive_into(connection: socket.socket, memory: memoryview) -> int:

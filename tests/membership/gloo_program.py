@@ -21,7 +21,8 @@ from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY
 
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.board import Board, Phase, Pulse
-from ft_horovod.membership.gloo import GlooMembership, Place
+from ft_horovod.membership.control import Place
+from ft_horovod.membership.gloo import GlooMembership
 from ft_horovod.membership.keystore import KeyStore
 
 
