@@ -13,16 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
-
-import msgspec
 
 from ft_horovod.core.errors import Dismissed, Fenced
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.arrivals import Arrivals
 from ft_horovod.membership.keystore import KeyStore
 from ft_horovod.membership.mesh import Mesh, dial_all
+from ft_horovod.membership.place import Place, leave_roster, read_roster, roll_call
 from ft_horovod.membership.rounds import Decided, Member, Outcome, Rounds, Said
 from ft_horovod.membership.wire import Anything, Dismissal, Knock, Stored
 
@@ -31,20 +29,6 @@ _START_S = 300.0  # how long the others may take to come up at the start
 _LET_IN_S = 120.0  # a newcomer that nobody lets in for so long ends
 _LINK_S = 5.0  # how long a connection may take to come about
 _GIVE_UP_S = 30.0  # a worker that is connected, and says nothing in a round, is given up by the leader
-
-_roster = msgspec.msgpack.Decoder(tuple[Member, ...])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this worker stands in the job."""
-
-    me: WorkerId
-    number: int | None  # among those the launcher started together; None for a newcomer
-    started: int  # how many those are
-    address: str  # of this host, on the job's network
-    interface: str  # the same by name
-    secret: bytes
 
 
 class Crew(Protocol):
@@ -102,21 +86,13 @@ class Control:
         if self._place.number is None:
             self._knock()
             return
-        self._keys.put(f"start-{self._place.number}", msgspec.msgpack.encode(self._self))
-        give_up = time.monotonic() + _START_S
-        members = []
-        for number in range(self._place.started):
-            text = self._keys.wait(f"start-{number}", give_up - time.monotonic())
-            if text is None:
-                raise Fenced(f"worker {number} of {self._place.started} did not come up within {_START_S:.0f} s")
-            members.append(msgspec.msgpack.decode(text, type=Member))
+        members = roll_call(self._keys, self._place, self._self, _START_S)
         with self.changed:
             self._begin(Rounds(self.me, [member.worker for member in members]))
         self._connect(members, _START_S)
 
     def _knock(self) -> None:
-        text = self._keys.wait("roster", _LINK_S)
-        roster = [] if text is None else list(_roster.decode(text))
+        roster = read_roster(self._keys, _LINK_S)
         out_of_reach = dial_all(self._mesh.dial, roster, _LINK_S)
         hosts = [member.worker for member in roster if member not in out_of_reach]
         for worker in hosts:
@@ -239,7 +215,7 @@ class Control:
         """See `Membership.invite`. The roster that newcomers need is at the rendezvous before they are started."""
         world = tuple(self._members)
         if world[0] == self.me:
-            self._keys.put("roster", msgspec.msgpack.encode(tuple(self._members.values())))
+            leave_roster(self._keys, tuple(self._members.values()))
         with self.changed:
             self._send_away(self._arrivals.invite(newcomers, world[0], starts=world[0] == self.me))
 

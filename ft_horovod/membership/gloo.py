@@ -23,10 +23,11 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.recovery import Transfer
 from ft_horovod.membership.board import Phase, Pulse
-from ft_horovod.membership.control import Control, Place
+from ft_horovod.membership.control import Control
 from ft_horovod.membership.gloo_ring import GlooRing
 from ft_horovod.membership.keystore import KeyStore
 from ft_horovod.membership.parcels import Parcels
+from ft_horovod.membership.place import Place
 from ft_horovod.membership.protocol import Facts, Handle, Report
 from ft_horovod.membership.rounds import Outcome
 from ft_horovod.membership.wire import Stored

@@ -21,9 +21,9 @@ from scenes_newcomers import DIES_AT_ONCE, DIES_WHEN_READY
 
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.board import Board, Phase, Pulse
-from ft_horovod.membership.control import Place
 from ft_horovod.membership.gloo import GlooMembership
 from ft_horovod.membership.keystore import KeyStore
+from ft_horovod.membership.place import Place
 
 
 def main() -> NoReturn:

@@ -14,8 +14,9 @@ from rendezvous import rendezvous
 
 from ft_horovod.core.errors import Dismissed, Fenced, RendezvousLost
 from ft_horovod.core.identity import WorkerId
-from ft_horovod.membership.control import Control, Place
+from ft_horovod.membership.control import Control
 from ft_horovod.membership.keystore import KeyStore
+from ft_horovod.membership.place import Place
 from ft_horovod.membership.rounds import Outcome
 from ft_horovod.membership.wire import Stored
 
