@@ -13,15 +13,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 from ft_horovod.core.errors import Dismissed, Fenced
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.arrivals import Arrivals
+from ft_horovod.membership.crew import Crew
 from ft_horovod.membership.keystore import KeyStore
 from ft_horovod.membership.mesh import Mesh, dial_all
 from ft_horovod.membership.place import Place, leave_roster, read_roster, roll_call
-from ft_horovod.membership.rounds import Decided, Member, Outcome, Rounds, Said
+from ft_horovod.membership.rounds import Decided, Member, Outcome, Rounds, Said, Wake
 from ft_horovod.membership.wire import Anything, Dismissal, Knock, Stored
 
 _POLL_S = 0.01
@@ -29,26 +29,6 @@ _START_S = 300.0  # how long the others may take to come up at the start
 _LET_IN_S = 120.0  # a newcomer that nobody lets in for so long ends
 _LINK_S = 5.0  # how long a connection may take to come about
 _GIVE_UP_S = 30.0  # a worker that is connected, and says nothing in a round, is given up by the leader
-
-
-class Crew(Protocol):
-    """What is told; by the control thread but for `arrived`, which comes from a thread of its own."""
-
-    def broken(self) -> None:
-        """The group does not hold any more. Called with `Control.changed` held, perhaps several times."""
-        ...
-
-    def stored(self, item: Stored) -> None:
-        """A peer has put something into its store."""
-        ...
-
-    def arrived(self, peer: WorkerId, purpose: str, connection: socket.socket) -> None:
-        """A peer brings something on a connection of its own."""
-        ...
-
-    def tick(self) -> None:
-        """Now and then."""
-        ...
 
 
 class Control:
@@ -134,29 +114,39 @@ class Control:
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
-    def round(self, kind: str, payload: bytes = b"", *, wake: bool, opens: bool = False) -> Outcome:
-        """Take part in the next round, and wait for its outcome. Raises Fenced when the others went on without this
-        worker. `wake`: the others may not be in the round yet. `opens`: let newcomers in.
-        """
+    def call(self, kind: str, payload: bytes, *, alarm: bool, opens: bool = False) -> Outcome:
+        """A round to which the others must be called, with alarm when somebody is lost. `opens`: let newcomers in."""
         with self.changed:
-            rounds = self._rounds
-            assert rounds is not None
-            number, give_up = rounds.number, time.monotonic() + _GIVE_UP_S
-            rounds.enter(Said(self._self, kind, payload, opens), wake=wake)
-            self._post()
-            while rounds.number == number and not rounds.expelled:
-                self._wait()
-                if time.monotonic() > give_up:
-                    give_up += _GIVE_UP_S
-                    self._give_up(rounds.missing)
-            outcome = rounds.last
-            if rounds.expelled or outcome is None:
-                raise Fenced("the others went on without this worker")
-            self._members = {member.worker: member for member in outcome.members}
-            self._send_away(self._arrivals.after(outcome))
-        if outcome.joining:
-            self._connect(outcome.members, _LINK_S)
+            assert self._rounds is not None
+            return self._round(Said(self._self, kind, payload, opens), Wake(self._rounds.number, alarm))
+
+    def join(self, kind: str) -> Outcome:
+        """A round to which all come of themselves."""
+        with self.changed:
+            return self._round(Said(self._self, kind), None)
+
+    def _round(self, said: Said, wake: Wake | None) -> Outcome:
+        """Wait for the outcome. Raises Fenced when the others went on without this worker."""
+        rounds = self._rounds
+        assert rounds is not None
+        number, give_up = rounds.number, time.monotonic() + _GIVE_UP_S
+        rounds.enter(said, wake)
+        self._post()
+        while rounds.number == number and not rounds.expelled:
+            self._wait()
+            if time.monotonic() > give_up:
+                give_up += _GIVE_UP_S
+                self._give_up(rounds.missing)
+        outcome = rounds.last
+        if rounds.expelled or outcome is None:
+            raise Fenced("the others went on without this worker")
+        self._members = {member.worker: member for member in outcome.members}
+        self._send_away(self._arrivals.after(outcome))
         return outcome
+
+    def let_in(self, outcome: Outcome) -> None:
+        """Connect to those who came in with an outcome."""
+        self._connect(outcome.members, _LINK_S)
 
     def restrict(self, workers: Iterable[WorkerId]) -> None:
         """The next rounds are of these only."""
@@ -169,7 +159,8 @@ class Control:
         with self.changed:
             assert self._rounds is not None
             self._watched = tuple(workers)
-            if self._rounds.called or any(worker in self._gone for worker in workers):
+            self._after_news()
+            if any(worker in self._gone for worker in workers):
                 self._crew.broken()
 
     def _wait(self) -> None:
@@ -273,8 +264,10 @@ class Control:
         self._rounds.candidates = self._arrivals.candidates
         self._rounds.expelled |= self._dismissed
         self._post()
-        if self._rounds.called or self._rounds.expelled:
+        if self._rounds.alarmed or self._rounds.expelled:
             self._crew.broken()
+        elif self._rounds.called:
+            self._crew.called()
 
     def lost(self, peer: WorkerId) -> None:
         """See `Listener.lost`."""

@@ -68,15 +68,17 @@ class GlooMembership:
         """See `Membership.regroup`."""
         self._pulse.enter(Phase.REGROUP)
         started = time.monotonic()
-        self._ring.interrupt()
-        self._ring.down()
-        return self._agree_on_facts(report, time.monotonic() - started)
+        alarm = self._ring.interrupted
+        self._ring.down()  # in peace when nobody is lost: a peer may still be in its last sum
+        return self._agree_on_facts(report, time.monotonic() - started, alarm=alarm)
 
-    def _agree_on_facts(self, report: Report, down_s: float = 0.0) -> Facts:
+    def _agree_on_facts(self, report: Report, down_s: float = 0.0, *, alarm: bool = False) -> Facts:
         started = time.monotonic()
         while True:
             text = msgspec.msgpack.encode((self._epoch, report))
-            outcome = self._control.round(_FACTS, text, wake=True, opens=report.newcomers_ready)
+            outcome = self._control.call(_FACTS, text, alarm=alarm, opens=report.newcomers_ready)
+            if outcome.joining:
+                self._control.let_in(outcome)
             report = msgspec.structs.replace(report, newcomers_ready=False)
             # With newcomers, or with somebody who was still forming: once more, with all.
             if not outcome.joining and all(said.kind == _FACTS for said in outcome.said):
@@ -109,7 +111,7 @@ class GlooMembership:
         except WorkersLost:
             self._ring.interrupt()
         self._control.watch(layout.members)  # who leaves may be gone before this process has heard that it may
-        outcome = self._control.round(kind, wake=False)
+        outcome = self._control.join(kind)
         if outcome.world != self._met or any(said.kind != _FORMED for said in outcome.said):
             self._ring.interrupt()
             raise WorkersLost("somebody was lost while the group was formed")
@@ -171,6 +173,10 @@ class GlooMembership:
         self._ring.store.close()
 
     # -- control's `Crew` ----------------------------------------------------------------------------------------
+
+    def called(self) -> None:
+        """See `Crew.called`."""
+        self._ring.part()
 
     def broken(self) -> None:
         """See `Crew.broken`."""

@@ -45,6 +45,7 @@ class GlooRing:
         self._lock = threading.Lock()  # between an interruption, and the next Horovod, which it is not meant for
         self._up = False
         self._broken_at: float | None = None
+        self.interrupted = False
         self.store = GlooStore(publish)
 
     @property
@@ -54,20 +55,29 @@ class GlooRing:
 
     def open(self, epoch: int) -> None:
         """A new epoch; nothing is broken yet."""
-        self._broken_at = None
+        self._broken_at, self.interrupted = None, False
         self.store.open(epoch)
 
-    def interrupt(self) -> None:
-        """A peer is lost, or has left: let everything that is under way fail. May be called by any thread."""
+    def part(self) -> None:
+        """A peer has left the ring in peace: what is under way may end, and nothing new begins. By any thread."""
         if self._broken_at is None:
             self._broken_at = time.monotonic()
-            self.store.give_up()
+
+    def interrupt(self) -> None:
+        """A peer is lost: let everything that is under way fail. May be called by any thread."""
+        self.part()
+        self.interrupted = True
+        self.store.give_up()
         self.interrupt_again()
+
+    def failed(self) -> None:
+        """Gloo has heard of a loss first; the others on this process's connections may wait for it."""
+        self.interrupt()
 
     def interrupt_again(self) -> None:
         """To be called now and then: Horovod may have made new connections since it was interrupted."""
         with self._lock:
-            if self._up and self._broken_at is not None:
+            if self._up and self.interrupted:
                 self._interrupt()
 
     def up(self, me: WorkerId, layout: Layout) -> None:
@@ -80,14 +90,14 @@ class GlooRing:
                 hvd.init()
         except ValueError as error:
             raise WorkersLost("somebody was lost while Horovod started") from error
-        if self._broken_at is not None:
+        if self.interrupted:
             raise WorkersLost("somebody was lost while Horovod started")
 
     def down(self) -> None:
         """Take Horovod down; a thread of it that cannot end takes this process with it, so that nobody waits."""
         if not self._up:
             return
-        with or_exit(_STUCK_S if self._broken_at is not None else _PEACEFUL_S):
+        with or_exit(_STUCK_S if self.interrupted else _PEACEFUL_S):
             hvd.shutdown()
         with self._lock:
             self._up = False

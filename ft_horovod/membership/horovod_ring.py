@@ -32,9 +32,13 @@ class HorovodRing:
 
     def _heard(self, comm: MPI.Comm, code: int) -> None:
         """Runs wherever MPI failed, mostly in Horovod's thread: remember, and wake the peers."""
+        self.failed()
+        comm.Revoke()
+
+    def failed(self) -> None:
+        """Horovod does not work any more."""
         if self._broken_at is None:
             self._broken_at = time.monotonic()
-        comm.Revoke()
 
     @property
     def broken_at(self) -> float | None:

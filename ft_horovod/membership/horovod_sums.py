@@ -28,6 +28,10 @@ class Breakable(Protocol):
         """When it was first known that somebody is lost, on the monotonic clock."""
         ...
 
+    def failed(self) -> None:
+        """Horovod says so itself, before anything else did."""
+        ...
+
 
 def start_sum(ring: Breakable, name: str, source: torch.Tensor, target: torch.Tensor) -> Handle:
     """Start a sum; `target` may be written until the handle is done or Horovod is down. Raises WorkersLost."""
@@ -37,6 +41,7 @@ def start_sum(ring: Breakable, name: str, source: torch.Tensor, target: torch.Te
         # The public allreduce_async allocates its output anew each time, which costs a page fault for each 4 KiB.
         handle = mpi_ops._allreduce_async(source, target, name, hvd.Sum, 1.0, 1.0, hvd.global_process_set)
     except (HorovodInternalError, ValueError) as error:
+        ring.failed()
         raise WorkersLost("Horovod is down") from error
     return _Sum(ring, handle)
 
@@ -62,5 +67,6 @@ class _Sum:
         try:
             mpi_ops.synchronize(self._handle)
         except (HorovodInternalError, ValueError) as error:
+            self._ring.failed()
             raise WorkersLost("a peer died during the sum") from error
         return True

@@ -68,9 +68,10 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
-    """The sender is in this round, and waits."""
+    """The sender is in this round, and waits. `alarm`: because somebody was lost."""
 
     number: int
+    alarm: bool = False
 
 
 class Contribute(msgspec.Struct, frozen=True, tag="contribute"):
@@ -114,6 +115,7 @@ class Rounds:
         self.last: Outcome | None = None  # of round `number - 1`
         self.expelled = False  # the others have decided without this worker
         self.called = False  # somebody waits in this round
+        self.alarmed = False  # and says that somebody was lost
         self.candidates: tuple[Member, ...] = ()  # let in when this worker leads and somebody opens
         self.outbox: list[tuple[WorkerId, Message]] = []
         self._lost: set[WorkerId] = set()
@@ -129,7 +131,7 @@ class Rounds:
         self._accepts: set[WorkerId] = set()
         self._told: WorkerId | None = None  # the leader that knows what this worker said
         self._attempt = 0
-        self.called = False
+        self.called = self.alarmed = False
 
     # -- what the shell does -------------------------------------------------------------------------------------
 
@@ -151,11 +153,11 @@ class Rounds:
         answered = self._accepts if self._proposed else {self.me, *self._heard}
         return [worker for worker in self.living if worker not in answered]
 
-    def enter(self, said: Said, *, wake: bool) -> None:
-        """Take part in the round; `wake`: call the others, who may not know yet that there is one."""
+    def enter(self, said: Said, wake: Wake | None) -> None:
+        """Take part in the round; `wake` calls the others, who may not know yet that there is one."""
         self._mine = said
-        if wake:
-            self._send_to(self.living, Wake(self.number))
+        if wake is not None:
+            self._send_to(self.living, wake)
         self._drive()
 
     def restrict(self, workers: Iterable[WorkerId]) -> None:
@@ -169,7 +171,7 @@ class Rounds:
         self._lost.add(worker)
         self._heard.pop(worker, None)
         if self._mine is not None and self._leader == self.me != leader:
-            self._send_to(self.living, Wake(self.number))  # who knows the outcome already will tell
+            self._send_to(self.living, Wake(self.number, alarm=True))  # who knows the outcome already will tell
         self._drive()
 
     def hear(self, sender: WorkerId, message: Message) -> None:
@@ -193,8 +195,9 @@ class Rounds:
 
     def _take(self, sender: WorkerId, message: Message) -> None:
         match message:
-            case Wake():
+            case Wake(alarm=alarm):
                 self.called = True
+                self.alarmed |= alarm
             case Contribute():
                 self._heard[sender] = message
             case Propose(ballot=ballot, outcome=outcome):

@@ -28,8 +28,12 @@ class Crew:
     """Remembers what it was told."""
 
     broke_at: float | None = None
+    called_at: float | None = None
     items: list[Stored] = field(default_factory=list)
     brought: dict[str, bytes] = field(default_factory=dict)
+
+    def called(self) -> None:
+        self.called_at = self.called_at or time.monotonic()
 
     def broken(self) -> None:
         self.broke_at = self.broke_at or time.monotonic()
@@ -84,7 +88,7 @@ def worker(number: int, incarnation: int = 0) -> WorkerId:
 
 
 def say(text: bytes, *, opens: bool = False) -> Callable[[Control], Outcome]:
-    return lambda control: control.round("facts", text, wake=True, opens=opens)
+    return lambda control: control.call("facts", text, alarm=False, opens=opens)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -128,8 +132,6 @@ def test_whoever_is_not_watched_may_go(job: Job) -> None:
     job.come_up()
     job.all(say(b""))
     stay = (worker(0), worker(1))
-    for one in stay:
-        job.crews[one].broke_at = None  # they were called to the first round
     job.all(lambda control: control.watch(stay))
     job.controls[worker(2)].close()
     until(lambda: not any(job.controls[one].linked_to(worker(2)) for one in stay))
@@ -139,8 +141,11 @@ def test_whoever_is_not_watched_may_go(job: Job) -> None:
 def test_a_worker_that_waits_wakes_the_others(job: Job) -> None:
     job.come_up()
     job.all(say(b""))
+    for crew in job.crews.values():
+        crew.called_at = None  # they were called to the first round
     waiting: Future[Outcome] = job.pool.submit(say(b""), job.controls[worker(2)])
-    until(lambda: job.crews[worker(0)].broke_at is not None and job.crews[worker(1)].broke_at is not None)
+    until(lambda: job.crews[worker(0)].called_at is not None and job.crews[worker(1)].called_at is not None)
+    assert job.crews[worker(0)].broke_at is None
     assert not waiting.done()
     job.all(say(b""), [worker(0), worker(1)])
     assert len(waiting.result(LIMIT_S).said) == 3
@@ -161,6 +166,9 @@ def test_newcomers_are_let_in_and_told_of_the_round(job: Job) -> None:
     assert all(isinstance(outcome, Outcome) and len(outcome.joining) == 2 for outcome in outcomes)
     for one in coming:
         one.result(LIMIT_S)
+    assert isinstance(outcomes[0], Outcome)
+    let_in = outcomes[0]
+    job.all(lambda control: control.let_in(let_in), old)
     together = job.all(say(b"together"))
     assert {outcome.world for outcome in together if isinstance(outcome, Outcome)} == {(*old, *newcomers)}
     assert not job.controls[worker(0)].inviting

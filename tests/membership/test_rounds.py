@@ -58,7 +58,8 @@ class Network:
             assert known == machine.last
 
     def enter(self, node: WorkerId, text: bytes) -> None:
-        self.nodes[node].enter(said(node.slot, text), wake=True)
+        machine = self.nodes[node]
+        machine.enter(said(node.slot, text), Wake(machine.number))
         self.collect(node)
 
     def deliver(self, wire: tuple[WorkerId, WorkerId]) -> None:
@@ -208,7 +209,7 @@ def test_candidates_come_in_when_somebody_opens() -> None:
     for opens in (False, True):
         machine = Rounds(worker(0), [worker(0)])
         machine.candidates = (newcomer,)
-        machine.enter(said(0, opens=opens), wake=True)
+        machine.enter(said(0, opens=opens), Wake(0))
         assert machine.last is not None
         assert machine.last.joining == ((newcomer,) if opens else ())
         assert [to for to, _ in machine.outbox] == ([newcomer.worker] if opens else [])
@@ -233,7 +234,7 @@ def test_the_newest_accepted_proposal_wins() -> None:
     machine = Rounds(worker(1), [worker(0), worker(1), worker(2)])
     older = Outcome(0, (said(0), said(1), said(2)))
     newer = Outcome(0, (said(0), said(1)))
-    machine.enter(said(1), wake=True)
+    machine.enter(said(1), Wake(0))
     machine.hear(worker(0), Propose(0, (1, 0), older))
     machine.lose(worker(0))
     machine.hear(worker(2), Contribute(0, said(2), Accepted((2, 0), newer)))
@@ -244,5 +245,5 @@ def test_the_newest_accepted_proposal_wins() -> None:
 def test_the_leader_knows_whom_it_waits_for() -> None:
     machine = Rounds(worker(0), [worker(0), worker(1)])
     assert machine.missing == []
-    machine.enter(said(0), wake=True)
+    machine.enter(said(0), Wake(0))
     assert machine.missing == [worker(1)]
