@@ -89,6 +89,7 @@ class GlooMembership:
         self._epoch = 1 + max(epoch for epoch, _ in answers)
         self._met = outcome.world
         self._ring.open(self._epoch)
+        self._parcels.open(self._epoch)
         self._control.watch(self._met)
         return Facts(self._epoch, tuple(report for _, report in answers), down_s, time.monotonic() - started)
 

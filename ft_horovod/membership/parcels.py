@@ -35,6 +35,13 @@ class Parcels:
             self._waiting[peer, purpose] = connection
             self._changed.notify_all()
 
+    def open(self, epoch: int) -> None:
+        """Purposes begin with their epoch; what came for earlier ones and was not wanted is let go."""
+        with self._changed:
+            stale = [key for key in self._waiting if not key[1].startswith(f"{epoch}.")]
+            for key in stale:
+                self._waiting.pop(key).close()
+
     def send(self, state: torch.Tensor, targets: Sequence[WorkerId], purpose: str, reach: Reach) -> None:
         """Bring the state to all targets at once. Raises WorkersLost."""
         memory = _memory(state.cpu() if state.is_cuda else state)
