@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ft_horovod.core.errors import Dismissed, Fenced
+from ft_horovod.core.errors import Dismissed, Fenced, RendezvousLost
 from ft_horovod.core.identity import WorkerId
 from ft_horovod.membership.arrivals import Arrivals
 from ft_horovod.membership.crew import Crew
@@ -204,11 +204,15 @@ class Control:
 
     def invite(self, newcomers: Sequence[WorkerId]) -> None:
         """See `Membership.invite`. The roster that newcomers need is at the rendezvous before they are started."""
-        world = tuple(self._members)
-        if world[0] == self.me:
-            leave_roster(self._keys, tuple(self._members.values()))
+        host = next(iter(self._members))
+        starts = host == self.me
+        if starts:
+            try:
+                leave_roster(self._keys, tuple(self._members.values()))
+            except RendezvousLost:
+                starts = False  # they would not find anybody; the group can go on without them
         with self.changed:
-            self._send_away(self._arrivals.invite(newcomers, world[0], starts=world[0] == self.me))
+            self._send_away(self._arrivals.invite(newcomers, host, starts=starts))
 
     @property
     def inviting(self) -> bool:

@@ -112,7 +112,8 @@ class GlooMembership:
         except WorkersLost:
             self._ring.interrupt()
         self._control.watch(layout.members)  # who leaves may be gone before this process has heard that it may
-        outcome = self._control.join(kind)
+        # Others may wait for this worker inside Horovod's start, and know of no loss.
+        outcome = self._control.join(kind) if kind == _FORMED else self._control.call(kind, b"", alarm=True)
         if outcome.world != self._met or any(said.kind != _FORMED for said in outcome.said):
             self._ring.interrupt()
             raise WorkersLost("somebody was lost while the group was formed")

@@ -87,7 +87,7 @@ class GlooRing:
             self._up = True
         try:
             with or_exit(_START_S):
-                hvd.init()
+                hvd.init()  # fails at once when it is known that somebody is lost
         except ValueError as error:
             raise WorkersLost("somebody was lost while Horovod started") from error
         if self.interrupted:

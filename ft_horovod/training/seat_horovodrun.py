@@ -33,6 +33,7 @@ class HorovodrunSeat:
 
     def __init__(self, environment: Mapping[str, str], newcomers: str | None):
         """Raises ConfigError when a variable that horovodrun sets is missing or is not what it should be."""
+        self._environment = dict(environment)  # as it was: Horovod is told other things in it later
         self._rendezvous = (
             _value(environment, "HOROVOD_GLOO_RENDEZVOUS_ADDR"),
             _number(environment, "HOROVOD_GLOO_RENDEZVOUS_PORT"),
@@ -58,7 +59,7 @@ class HorovodrunSeat:
             started=self._started,
             address=address_of(self._interface),
             interface=self._interface,
-            secret=shared_secret(folder.secret),
+            secret=shared_secret(folder.secret, aside=f"{self.me}.{os.getpid()}"),
         )
         keys = KeyStore(*self._rendezvous, f"ft-horovod-{folder.name}")
 
@@ -67,7 +68,8 @@ class HorovodrunSeat:
             for newcomer in newcomers:
                 if newcomer.host == self.me.host:
                     command = [sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)]
-                    subprocess.Popen([*command, "--newcomers", str(newcomer)], stdin=subprocess.DEVNULL)
+                    command += ["--newcomers", str(newcomer)]
+                    subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environment)
 
         return Connected(membership=GlooMembership(place, keys, pulse, start), links=None)
 
@@ -80,20 +82,20 @@ def address_of(interface: str) -> str:
     raise ConfigError(f"network interface {interface!r} has no IPv4 address", source="HOROVOD_GLOO_IFACE")
 
 
-def shared_secret(path: Path) -> bytes:
-    """The secret in a file that whoever comes first writes. Raises ConfigError."""
+def shared_secret(path: Path, *, aside: str) -> bytes:
+    """The secret in a file that whoever comes first writes; `aside`: a name of one's own. Raises ConfigError."""
     try:
         if not path.exists():
-            aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fresh = path.with_name(f".{path.name}.{aside}")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(_SECRET_BYTES))
             try:
-                os.link(aside, path)
+                os.link(fresh, path)
             except FileExistsError:
                 pass  # somebody else was first
             finally:
-                aside.unlink()
+                fresh.unlink()
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the workers' secret cannot be kept: {error.strerror}", source=str(path)) from error
