@@ -45,13 +45,13 @@ def test_a_variable_that_is_missing_is_named(name: str) -> None:
 
 
 def test_a_variable_that_is_no_number_is_named() -> None:
-    with pytest.raises(ConfigError, match="^HOROVOD_RANK: 'first' is not a number"):
+    with pytest.raises(ConfigError, match=r"^HOROVOD_RANK: 'first' is not a number"):
         take_seat({**TOLD, "HOROVOD_RANK": "first"}, None)
 
 
 def test_stages_need_mpirun(tmp_path: Path) -> None:
     pulse = Pulse(Board(tmp_path / "board"), 1, 0)
-    with pytest.raises(ConfigError, match="layout.stages"):
+    with pytest.raises(ConfigError, match=r"layout\.stages"):
         take_seat(TOLD, None).connect(LayoutConfig(workers=4, stages=2), RunFolder(tmp_path), pulse)
 
 
