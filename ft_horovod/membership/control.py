@@ -28,7 +28,7 @@ _POLL_S = 0.01
 _START_S = 300.0  # how long the others may take to come up at the start
 _LET_IN_S = 120.0  # a newcomer that nobody lets in for so long ends
 _LINK_S = 5.0  # how long a connection may take to come about
-_GIVE_UP_S = 30.0  # a worker that is connected, and says nothing in a round, is given up by the leader
+_GIVE_UP_S = 120.0  # a worker that is connected, and says nothing in a round, is given up: it may carry much state
 
 
 class Control:

@@ -28,7 +28,7 @@ from ft_horovod.membership.protocol import Handle
 
 _STUCK_S = 2.0  # how long Horovod's thread may take to end once it is interrupted
 _PEACEFUL_S = 60.0  # the same when nothing failed: peers may be in a step
-_START_S = 60.0
+_START_S = 300.0  # others may still carry state
 _GLOO_TIMEOUT_S = 30  # Gloo's own, the last resort
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-_WAIT_S = 60.0
+_WAIT_S = 300.0  # for others who still carry state; a loss ends the wait
 
 
 class GlooStore:
