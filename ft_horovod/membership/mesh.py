@@ -10,11 +10,14 @@ This module knows connections and messages, not what they mean.
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ft_horovod.core.identity import WorkerId
@@ -81,6 +84,7 @@ class Mesh:
         self._alarm, self._bell = socket.socketpair()
         self._bell.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        os.register_at_fork(after_in_child=partial(_hang_up, weakref.ref(self)))
 
     def start(self) -> None:
         self._thread.start()
@@ -224,6 +228,15 @@ class Mesh:
             link.connection.close()
             del self._links[link.peer]
             self._listener.lost(link.peer)
+
+
+def _hang_up(reference: weakref.ref[Mesh]) -> None:
+    """In a forked child, say of a data loader: it must not keep connections open that the kernel is to close."""
+    mesh = reference()
+    if mesh is not None:
+        for link in mesh._links.values():
+            link.connection.close()
+        mesh._door.close()
 
 
 def dial_all(dial: Callable[[Member, float], bool], peers: list[Member], within_s: float) -> list[Member]:

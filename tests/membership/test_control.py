@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -126,6 +127,25 @@ def test_a_death_is_heard_at_once_and_the_others_agree_without_it(job: Job) -> N
     assert max(job.crews[one].broke_at or 0.0 for one in survivors) - died_at < 1.0
     outcomes = job.all(say(b"again"), survivors)
     assert [outcome.world for outcome in outcomes if isinstance(outcome, Outcome)] == [tuple(survivors)] * 2
+
+
+def test_a_forked_child_does_not_keep_its_dead_parent_alive(job: Job) -> None:
+    job.come_up()
+    job.all(say(b""))
+    job.all(lambda control: control.watch((worker(0), worker(1), worker(2))))
+    wait, go = os.pipe()
+    child = os.fork()
+    if child == 0:  # as a data loader's process would
+        os.read(wait, 1)
+        os._exit(0)
+    try:
+        job.controls[worker(0)].close()
+        until(lambda: all(job.crews[worker(number)].broke_at is not None for number in (1, 2)))
+    finally:
+        os.write(go, b"!")
+        os.waitpid(child, 0)
+        os.close(wait)
+        os.close(go)
 
 
 def test_whoever_is_not_watched_may_go(job: Job) -> None:
