@@ -52,7 +52,7 @@ def horovodrun(folder: RunFolder, layout: LayoutConfig, *faults: str) -> Run:
         layout=layout,
         steps=STEPS,
         seed=3,
-        schedule=str(schedule),
+        schedule=str(schedule) if faults else None,
     )
     folder.config.write_text(encode_yaml(config))
     folder.faults.write_bytes(msgspec.json.encode(check_schedule(config)))
@@ -62,6 +62,7 @@ def horovodrun(folder: RunFolder, layout: LayoutConfig, *faults: str) -> Run:
     hosts.chmod(0o755)
     command = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(processes), "--min-np", "1"]
     command += ["--max-np", str(processes), "--host-discovery-script", str(hosts)]
+    command += ["--network-interface", "lo"]  # else horovodrun waits for a second host, to compare networks with
     command += [sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)]
     process = subprocess.Popen(
         command,
