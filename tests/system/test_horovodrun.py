@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
         board.unlink()
 
 
-def horovodrun(folder: RunFolder, layout: LayoutConfig, *faults: str) -> Run:
+def horovodrun(folder: RunFolder, layout: LayoutConfig, *faults: str, steps: int = STEPS) -> Run:
     """Train on this machine, as a user would who does without `ft-horovod train`."""
     schedule = folder.path.parent / "faults.yaml"
     schedule.write_text("version: 1\nfaults:" + "".join(f"\n  - {fault}" for fault in faults))
@@ -50,7 +50,7 @@ def horovodrun(folder: RunFolder, layout: LayoutConfig, *faults: str) -> Run:
         model=ModelConfig(name="tiny"),
         data=DataConfig(batch_size=60),
         layout=layout,
-        steps=STEPS,
+        steps=steps,
         seed=3,
         schedule=str(schedule) if faults else None,
     )
@@ -107,7 +107,11 @@ def test_kill_hang_and_kill_are_survived(folder: RunFolder) -> None:
 
 
 def test_a_newcomer_takes_the_place_of_a_worker_that_was_killed(folder: RunFolder) -> None:
-    run = horovodrun(folder, LayoutConfig(workers=2), "{kind: kill, at: {step: 5}, target: {worker: 1}}")
-    views = [event for event in run.events if isinstance(event, ViewAgreed)]
-    assert views, run.output
+    fault = "{kind: kill, at: {step: 5}, target: {worker: 1}}"
+    run = horovodrun(folder, LayoutConfig(workers=2), fault, steps=2500)
+    members = [tuple(map(str, event.layout.members)) for event in run.events if isinstance(event, ViewAgreed)]
+    assert members[-1] == ("localhost:0", "localhost:1#1"), run.output
+    finished = [event for event in run.events if isinstance(event, WorkerFinished)]
+    assert len({event.weights_sha256 for event in finished}) == 1
+    assert len(finished) == 2
     assert summarize(run.events).samples_exact
