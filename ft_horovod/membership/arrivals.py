@@ -51,6 +51,7 @@ class Arrivals:
     def after(self, outcome: Outcome) -> list[WorkerId]:
         """A round is over; returns whom to send away."""
         if outcome.joining:
+            self._withdrawn.update(set(self._invited) - {member.worker for member in outcome.joining})
             self._invited = ()
         for worker in outcome.world:
             self._at_the_door.pop(worker, None)

@@ -13,6 +13,7 @@ import urllib.parse
 from ft_horovod.core.errors import RendezvousLost
 
 _POLL_S = 0.02
+_LONGEST_POLL_S = 0.3
 _REQUEST_S = 10.0
 _TRIES = 3
 
@@ -33,9 +34,10 @@ class KeyStore:
 
     def wait(self, key: str, within_s: float) -> bytes | None:
         """The value once it is there; None when it is not there in time. Raises RendezvousLost."""
-        give_up = time.monotonic() + within_s
+        give_up, pause_s = time.monotonic() + within_s, _POLL_S
         while (value := self.get(key)) is None and time.monotonic() < give_up:
-            time.sleep(_POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_POLL_S)  # many may wait for the slowest
         return value
 
     def _request(self, method: str, key: str, body: bytes | None) -> bytes | None:
