@@ -8,7 +8,6 @@
     commits/         states on disk
     logs/            one log a process, and mpirun's
     ready/           marks of newcomers that wait to be let in
-    secret           by which workers under horovodrun know each other; readable by its owner only
     launcher.pid     who runs it
 
 This module knows names, and what makes a folder fit for a new run.
@@ -38,7 +37,6 @@ class RunFolder:
         self.commits = path / "commits"
         self.logs = path / "logs"
         self.ready = path / "ready"
-        self.secret = path / "secret"
         self.launcher_pid = path / "launcher.pid"
         self.launcher_log = self.logs / "mpirun.log"
 

@@ -8,7 +8,6 @@
     ├── Fenced                this worker was given up by the others        exit 3, at once
     │   └── Dismissed         a newcomer that is not needed any more        exit 0
     ├── QuorumLost            the scheduler requeues, the run resumes       exit 75
-    ├── RendezvousLost        likewise                                      exit 75
     ├── CommitError           a commit cannot be read: use the previous one
     └── InvalidTransition     a bug of ours: never caught                   exit 70
 
@@ -75,12 +74,6 @@ class Dismissed(Fenced):
 
 class QuorumLost(FtHorovodError):
     """Too few workers live, or nobody holds the state of a stage: stop, so that the run can be resumed."""
-
-    exit_code = EXIT_REQUEUE
-
-
-class RendezvousLost(FtHorovodError):
-    """The job's rendezvous does not answer: the launcher is gone, or cannot be reached."""
 
     exit_code = EXIT_REQUEUE
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 RELEASE = "0.28.1"
 SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
-PATCH_LEVEL = "ft3"  # begins the wheel's local version, `0.28.1+ft1.cpu`; raise it when the patches change
+PATCH_LEVEL = "ft2"  # begins the wheel's local version, `0.28.1+ft1.cpu`; raise it when the patches change
 PATCHES = Path(__file__).resolve().parent / "patches"
 
 _FILES = re.compile(r"^--- (?:a/)?(\S+)\n\+\+\+ (?:b/)?(\S+)\n", re.MULTILINE)

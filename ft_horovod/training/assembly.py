@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 
@@ -19,7 +20,9 @@ from ft_horovod.core.identity import WorkerId
 from ft_horovod.core.layout import Layout
 from ft_horovod.core.trace import HangDetected
 from ft_horovod.membership.board import Pulse, Row
-from ft_horovod.membership.links import Links
+from ft_horovod.membership.horovod_ring import HorovodRing
+from ft_horovod.membership.stage_links import StageLinks
+from ft_horovod.membership.ulfm import UlfmMembership
 from ft_horovod.membership.watch import Verdict, Watch
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
@@ -32,7 +35,6 @@ from ft_horovod.training.injector import Injector
 from ft_horovod.training.keeper import Keeper, Origin
 from ft_horovod.training.models import build_model
 from ft_horovod.training.newcomers import Roster
-from ft_horovod.training.seat import Seat
 from ft_horovod.training.stages.work import StageWork
 from ft_horovod.training.step import StepWork
 from ft_horovod.training.trainer import Surroundings, Trainer
@@ -45,15 +47,23 @@ _PATIENCE = 2 / 3  # of `watch.stall_s` for others' shards: at the end of a run 
 class Assembly:
     """One worker, ready to run."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, seat: Seat, trace: TraceFile, pulse: Pulse):
-        me = seat.me
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, me: WorkerId, trace: TraceFile, pulse: Pulse, *, newcomer: bool
+    ):
         self._config, self._me, self._trace, self._pulse = config, me, trace, pulse
         self._hung: list[str] = []
         self._slots, self._spare_step = 0, -1
         self._computes = False
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        connected = seat.connect(config.layout, folder, pulse)
-        self.membership = connected.membership
+        links = StageLinks(me, standby=config.layout.standby) if config.layout.stages > 1 else None
+        self.membership = UlfmMembership(
+            me,
+            pulse,
+            links or HorovodRing(),
+            command=[sys.executable, "-m", "ft_horovod.training.worker", str(folder.path)],
+            marks=folder.ready,
+            newcomer=newcomer,
+        )
         data = open_data(config.data, config.seed)
         retention = Retention(config.commit.keep, config.commit.keep_s)
         disk = DiskCommits(folder.commits, retention, _PATIENCE * config.watch.stall_s)
@@ -71,16 +81,16 @@ class Assembly:
             return self.membership.broken_at is not None
 
         outfit = Outfit(trace, pulse, keeper, memory, wishes, self._injector.at_step, broken)
-        work = self._work(data, connected.links)
+        work = self._work(data, links)
         work.warm_up()
         self.acts = Acts(config, work, len(data.test), outfit)
-        if seat.number is not None:
+        if not newcomer:
             self.acts.resume()
         self._watch = Watch(pulse.board, me.slot, config.watch, self._on_kill)
         if config.watch.enabled:
             self._watch.start()
 
-    def _work(self, data: DataBundle, links: Links | None) -> Work:
+    def _work(self, data: DataBundle, links: StageLinks | None) -> Work:
         """The work of a step: the model split over stages when there are links between them, else in one piece."""
         config, device = self._config, _device(self._config)
         signs = SignsOfLife(self._pulse, self._beat)

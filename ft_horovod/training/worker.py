@@ -1,4 +1,4 @@
-"""The worker process: `python -m ft_horovod.training.worker RUN_DIR`, started by mpirun or horovodrun.
+"""The worker process: `python -m ft_horovod.training.worker RUN_DIR`, started by mpirun.
 
 Puts the parts together, runs the trainer, and ends the process with the documented code. MPI is initialised before
 torch is imported, so that a newcomer keeps those who started it waiting for as short as can be.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 from pathlib import Path
+
+from mpi4py import MPI
 
 from ft_horovod.core.config import RunConfig
 from ft_horovod.core.decode import decode_yaml
@@ -22,7 +25,6 @@ from ft_horovod.core.trace import NewcomerDismissed, WorkerFailed, WorkerFinishe
 from ft_horovod.membership.board import Board, Pulse
 from ft_horovod.runfolder import RunFolder
 from ft_horovod.tracefile import TraceFile
-from ft_horovod.training.seat import Seat, take_seat
 
 
 def main() -> None:
@@ -32,17 +34,11 @@ def main() -> None:
     parser.add_argument("--newcomers", help="names of the processes started with this one, in rank order")
     arguments = parser.parse_args()
     folder = RunFolder(arguments.run_dir)
-    try:
-        folder.prepare()
-        seat = take_seat(os.environ, arguments.newcomers)
-    except FtHorovodError as error:  # it has no name yet under which it could write a trace
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    me = seat.me
+    me = _who_am_i(arguments.newcomers)
     _redirect_output(folder, me)
     trace = TraceFile(folder.path, str(me))
     try:
-        code = _run(folder, seat, trace)
+        code = _run(folder, me, trace, newcomer=arguments.newcomers is not None)
     except Dismissed as error:
         trace.emit(NewcomerDismissed, worker=str(me), reason=str(error))
         code = error.exit_code
@@ -55,15 +51,25 @@ def main() -> None:
     os._exit(code)
 
 
-def _run(folder: RunFolder, seat: Seat, trace: TraceFile) -> int:
-    me, late = seat.me, seat.number is None
-    trace.emit(WorkerStarted, worker=str(me), number=seat.number, host=me.host, pid=os.getpid(), late=late)
+def _who_am_i(newcomers: str | None) -> WorkerId:
+    if newcomers is not None:
+        return WorkerId.parse(newcomers.split(",")[MPI.COMM_WORLD.rank])
+    # Not mpirun's local rank: on one host slots are to be numbered as ranks are.
+    here = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED, MPI.COMM_WORLD.rank)
+    slot = here.rank
+    here.Free()
+    return WorkerId(socket.gethostname(), slot)
+
+
+def _run(folder: RunFolder, me: WorkerId, trace: TraceFile, *, newcomer: bool) -> int:
+    number = None if newcomer else MPI.COMM_WORLD.rank
+    trace.emit(WorkerStarted, worker=str(me), number=number, host=me.host, pid=os.getpid(), late=newcomer)
     board = Board(Board.path_for(folder.name, me.host))
     pulse = Pulse(board, me.slot, me.incarnation)  # before the long imports: the others see that it is coming
     from ft_horovod.training.assembly import Assembly
 
     config = decode_yaml(folder.config.read_text(), RunConfig, source=str(folder.config))
-    assembly = Assembly(config, folder, seat, trace, pulse)
+    assembly = Assembly(config, folder, me, trace, pulse, newcomer=newcomer)
     trainer = assembly.trainer()
 
     def leave(*_: object) -> None:

@@ -91,7 +91,7 @@ def test_the_real_mpirun_lets_a_process_outlive_another() -> None:
     assert software.check_loss(software.environment_path()).status == "ok"
 
 
-GOOD = {"version": "0.28.1+ft3.cpu", "mpi": True, "nccl": False, "guard": True, "libraries": ["/e/lib/libmpi.so.40"]}
+GOOD = {"version": "0.28.1+ft2.cpu", "mpi": True, "nccl": False, "guard": True, "libraries": ["/e/lib/libmpi.so.40"]}
 
 
 @pytest.mark.parametrize(

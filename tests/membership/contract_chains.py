@@ -27,9 +27,7 @@ CHAINS = {
     "calm": _chain("all_meet all_sum state_reaches_its_targets spare_is_called one_leaves backup_dies"),
     "in_the_step": _chain("leader_dies two_die_at_once spare_dies dies_in_the_middle_of_sums backup_dies"),
     "in_recovery": _chain("dies_while_others_regroup dies_inside_regroup dies_before_form dies_while_others_form"),
-    "in_transfers": _chain(
-        "source_dies_in_a_transfer target_dies_in_a_transfer dies_in_the_middle_of_large_sums dies_right_after_form"
-    ),
+    "in_transfers": _chain("source_dies_in_a_transfer target_dies_in_a_transfer dies_right_after_form"),
     "newcomers": _chain("newcomers_come_in newcomer_dies_when_in newcomer_dies_when_ready newcomer_dies_at_once"),
     "inviters": _chain("inviters_lose_somebody dies_before_inviting dies_while_inviting host_is_lost"),
 }

@@ -44,7 +44,7 @@ def play_over_mpi(chain: str, folder: Path, limit_s: float) -> list[Outcome]:
         finally:
             end_session(process.pid)
             process.wait()
-    return [Outcome(notes_of(folder, number)) for number in range(len(scenes))]
+    return [Outcome(_notes(folder, number)) for number in range(len(scenes))]
 
 
 def end_session(session: int) -> None:
@@ -67,6 +67,6 @@ def processes_of(session: int) -> Iterator[int]:
                     yield int(entry.name)
 
 
-def notes_of(folder: Path, scene: int) -> dict[str, Notes]:
+def _notes(folder: Path, scene: int) -> dict[str, Notes]:
     found = [msgspec.json.decode(path.read_bytes(), type=Notes) for path in folder.glob(f"scene-{scene}-*.json")]
     return {notes.worker: notes for notes in found}
