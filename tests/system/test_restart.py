@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_run import Going, Run, distance
+from real_run import SAME, STEPS, Going, Run, distance
 
 from ft_horovod.commit.inventory import in_host_memory
 from ft_horovod.core.trace import Restarted, StepFinished, TrainingStarted
@@ -19,21 +19,6 @@ from ft_horovod.status.follow import read_trace
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-STEPS = 24
-SAME = (
-    "--model",
-    "tiny",
-    "--norm",
-    "group",
-    "--lr",
-    "0.01",
-    "--steps",
-    str(STEPS),
-    "--batch-size",
-    "60",
-    "--seed",
-    "1",
-)
 DRAG = "version: 1\nfaults:\n  - {kind: slow, at: {step: 9, within: 0}, target: {worker: 0}, factor: 40}\n"
 MEMORY = ("--commit", "memory=1,disk=off", "--no-respawn")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_run import Run, distance
+from real_run import SAME, STEPS, Run, distance
 
 from ft_horovod.core.trace import FailureRecovered, SlowDetected, StepFinished, TrainingStopped, ViewAgreed
 
@@ -14,21 +14,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 Train = Callable[..., Run]
 SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
-STEPS = 24  # an epoch, its small last step included; with some seeds a ReLU flips on a rounding, and paths part
-SAME = (
-    "--model",
-    "tiny",
-    "--norm",
-    "group",
-    "--lr",
-    "0.01",
-    "--steps",
-    str(STEPS),
-    "--batch-size",
-    "60",
-    "--seed",
-    "1",
-)
 THREE_BY_TWO = ("--stages", "3", "--backups", "1", "--no-respawn")
 FIVE_BY_TWO = ("--stages", "5", "--backups", "1", "--no-respawn")
 
